@@ -1,0 +1,1 @@
+"""Findings -> CDS Hooks cards. No clinical decision is taken here."""

@@ -1,0 +1,1 @@
+"""FHIR JSON -> facts: the only package that knows FHIR paths, code systems and units."""
