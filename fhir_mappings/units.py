@@ -173,9 +173,9 @@ def convert(analyte: str, value: Decimal, code: str | None, unit: str | None) ->
     """A measured value in the analyte's canonical unit, unrounded.
 
     ``code`` is ``Quantity.code`` (read first), ``unit`` the free text of ``Quantity.unit``. No unit, an
-    unknown one, or two that contradict each other give ``Reason.UNUSABLE_UNIT``; a value that is not a finite number
-    ``Reason.UNREADABLE``. A code that no analyte uses (a local one) leaves the word to the text, but a code
-    that is a unit of something else does not. Raises ``KeyError`` for an analyte without a table.
+    unknown one, or two that contradict each other give ``Reason.UNUSABLE_UNIT``; a value that is not a
+    finite number ``Reason.UNREADABLE``. A code that is no unit of ours (a local one) leaves the word to the
+    text, but a code that is a unit of something else does not. ``KeyError`` for an analyte without a table.
     """
     canonical_unit(analyte)
     if not value.is_finite():
