@@ -105,7 +105,7 @@ def test_a_missing_table_never_reads_as_no_limit(tmp_path: Path, monkeypatch: py
     [("1", "60.00", "140.00"), ("0", "63.74", "144.29"), ("-1", "66.66", "150.00")],
 )
 def test_modified_z_score_by_hand(power: str, low: str, high: str) -> None:
-    """M 100, S 0.1: +-2 SD is 80 and 120, or 100 e^+-0.2, or 100/1.2 and 100/0.8; doubled about the median."""
+    """M 100, S 0.1: +-2 SD is 80 and 120, or 100 e^+-0.2, or 100/1.2 and 100/0.8; doubled."""
     lms = GENERATE["Lms"](Decimal(power), Decimal(100), Decimal("0.1"))
     assert GENERATE["restricted_limits"](lms) == (Decimal(low), Decimal(high))
 
