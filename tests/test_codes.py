@@ -14,15 +14,60 @@ from fhir_mappings import concepts, systems
 ICD = "http://hl7.org/fhir/sid/icd-10"
 ATC = "http://www.whocc.no/atc"
 RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
-NEEDED = """
-haemoglobin neutrophils lymphocytes white-cells platelets creatinine egfr-laboratory alt ast
-bilirubin crp esr ck cholesterol triglycerides urea weight height tofacitinib baricitinib
-ruxolitinib upadacitinib filgotinib methotrexate adalimumab etanercept infliximab golimumab
-certolizumab-pegol jia jia-polyarticular jia-polyarticular-rf-positive
-jia-polyarticular-rf-negative jia-extended-oligoarticular jia-oligoarticular jia-psoriatic
-jia-enthesitis-related jia-systemic jia-uveitis jdm aicardi-goutieres praas savi gvhd sle ckd-4
-ckd-5 dialysis acute-kidney-injury dysphagia result-positive result-negative
-""".split()
+NEEDED = [
+    "haemoglobin",
+    "neutrophils",
+    "lymphocytes",
+    "white-cells",
+    "platelets",
+    "creatinine",
+    "egfr-laboratory",
+    "alt",
+    "ast",
+    "bilirubin",
+    "crp",
+    "esr",
+    "ck",
+    "cholesterol",
+    "triglycerides",
+    "urea",
+    "weight",
+    "height",
+    "tofacitinib",
+    "baricitinib",
+    "ruxolitinib",
+    "upadacitinib",
+    "filgotinib",
+    "methotrexate",
+    "adalimumab",
+    "etanercept",
+    "infliximab",
+    "golimumab",
+    "certolizumab-pegol",
+    "jia",
+    "jia-polyarticular",
+    "jia-polyarticular-rf-positive",
+    "jia-polyarticular-rf-negative",
+    "jia-extended-oligoarticular",
+    "jia-oligoarticular",
+    "jia-psoriatic",
+    "jia-enthesitis-related",
+    "jia-systemic",
+    "jia-uveitis",
+    "jdm",
+    "aicardi-goutieres",
+    "praas",
+    "savi",
+    "gvhd",
+    "sle",
+    "ckd-4",
+    "ckd-5",
+    "dialysis",
+    "acute-kidney-injury",
+    "dysphagia",
+    "result-positive",
+    "result-negative",
+]
 HEADER = "concept,system,code,label,use,source\n"
 
 
