@@ -6,11 +6,10 @@ travels to the card (contract section 4, ``missing``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
-from typing import TypeVar
 
 
 class Reason(StrEnum):
@@ -97,12 +96,13 @@ class Doubtful:
     """A value that counts against the child's safety only: it may raise a warning, never clear one.
 
     A result older than its window, for example: a stale value that breaches a limit still counts, a
-    stale normal value clears nothing (ruling 7).
+    stale normal value clears nothing (ruling 7). ``expired`` values are too old even for a provisional dose.
     """
 
     value: Value
     causes: tuple[Cause, ...]
     evidence: tuple[Evidence, ...] = ()
+    expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Missing:
     """A fact that could not be had, with every base fact that was lacking."""
 
     causes: tuple[Cause, ...]
-    evidence: tuple[Evidence, ...] = field(default=())
+    evidence: tuple[Evidence, ...] = ()
 
     @classmethod
     def of(cls, fact: str, reason: Reason, detail: str | None = None) -> Missing:
@@ -118,5 +118,3 @@ class Missing:
 
 
 Fact = Known | Doubtful | Missing
-
-V = TypeVar("V", Decimal, Interval)

@@ -1,0 +1,294 @@
+"""Facts x tables -> findings, and the dose that may be suggested. The engine's one public function is ``assess``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from guideline.derive import YES, Derived, egfr_sum, facts_of
+from guideline.dosing import (
+    Selection,
+    band_crossed,
+    check_facts,
+    egfr_crossed,
+    phase_facts,
+    reference_doses,
+    select,
+    verdict_of,
+)
+from guideline.evaluate import Answer, Facts, ask_applies, ask_row, unique
+from guideline.findings import (
+    DoseAdvice,
+    Finding,
+    Kind,
+    OrderAssessment,
+    Origin,
+    Outcome,
+    Severity,
+    Trace,
+)
+from guideline.policy import Policy
+from guideline.record import Draft, Reading, Record
+from guideline.tables import Row, Table, Tables
+from guideline.values import Doubtful, Fact, Known, Missing, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """A row with its answer, before rows of one statement are joined."""
+
+    table: Table
+    row: Row
+    outcome: Outcome
+    answer: Answer
+
+
+def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
+    """Everything that the guideline says of one drafted order of a JAK inhibitor."""
+    derived = _with_history(
+        facts_of(record, draft, policy, tables.limits_of("egfr", "egfrLowest")), record, draft, tables
+    )
+    facts = derived.facts
+    selection = select(tables, draft.drug, facts)
+    tried = _try_tables(tables, draft.drug, facts, after_dose=False)
+    tried += _dose_table_rows(selection)
+    no_row = any(t.outcome is Outcome.HIT and t.row.withholds == "row" for t in tried)
+    reduced = any(t.outcome is Outcome.HIT and (t.row.reduces or t.row.withholds == "dose") for t in tried)
+    facts = {**facts, **check_facts(derived, draft, tables, selection, no_row=no_row, reduced=reduced)}
+    tried += _try_tables(tables, draft.drug, facts, after_dose=True)
+    findings = _joined([_finding(t, draft) for t in tried if t.outcome is not Outcome.CLEAR])
+    withheld = _withheld_by(tried, findings)
+    dose, dose_finding = _dose(draft, facts, selection, tried, withheld)
+    if dose_finding is not None:
+        findings = _joined([*findings, dose_finding])
+    crossed = _is(facts["egfrCrossed"], YES)
+    return OrderAssessment(
+        order=draft.reference,
+        drug=draft.drug,
+        matched_by_name=draft.matched_by_name,
+        findings=findings,
+        dose=dose,
+        reference_doses=reference_doses(derived, draft, tables, selection, crossed),
+        withheld_by=withheld,
+        egfr=egfr_sum(facts["egfr"]) if draft.drug == "baricitinib" else None,
+        traces=tuple(_trace(t) for t in tried),
+        notes=(*record.notes, *draft.notes),
+    )
+
+
+def _is(fact: Fact, value: str) -> bool:
+    return not isinstance(fact, Missing) and fact.value == value
+
+
+def _with_history(derived: Derived, record: Record, draft: Draft, tables: Tables) -> Derived:
+    """The facts that look at the running order: phase, schedule, and what has crossed a limit since."""
+    facts = {**derived.facts, **phase_facts(derived, draft, tables)}
+    derived = replace(derived, facts=facts)
+    facts["egfrCrossed"] = egfr_crossed(derived, tables)
+    facts["bandCrossed"] = band_crossed(derived, draft, tables, _weight_at_running_start(derived, record))
+    return replace(derived, facts=facts)
+
+
+def _weight_at_running_start(derived: Derived, record: Record) -> Fact | None:
+    running, series = derived.course.running, record.series.get("weight")
+    if running is None or running.start is None or series is None:
+        return None
+    start = running.start
+    readings = [r for r in series if isinstance(r, Reading) and r.on <= start]
+    return Known(readings[0].value) if readings else None
+
+
+# --- trying the rows ------------------------------------------------------------------------------------------------
+
+
+def _try_tables(tables: Tables, drug: str, facts: Facts, *, after_dose: bool) -> list[_Tried]:
+    found: list[_Tried] = []
+    for table in tables.of(drug):
+        if table.after_dose is after_dose and not table.is_dose_table:
+            found.extend(_try_table(table, facts))
+    return found
+
+
+def _try_table(table: Table, facts: Facts) -> list[_Tried]:
+    tried = [_try_row(table, row, facts) for row in table.rows]
+    unknown = [t for t in tried if t.outcome is Outcome.CANNOT_ASSESS]
+    if table.speaks_when_unknown is None or not unknown:
+        return tried
+    # One row speaks for a table that could not be decided, so that one gap is told once.
+    spokesman = next((t for t in unknown if t.row.id == table.speaks_when_unknown), unknown[0])
+    causes = unique(c for t in unknown for c in t.answer.causes)
+    told = replace(spokesman, answer=replace(spokesman.answer, causes=causes))
+    silent = [replace(t, outcome=Outcome.CLEAR) if t in unknown else t for t in tried]
+    return [told if t.row is spokesman.row else t for t in silent]
+
+
+def _try_row(table: Table, row: Row, facts: Facts) -> _Tried:
+    concerns = ask_applies(table, row, facts)
+    if concerns.holds is False:
+        return _Tried(table, row, Outcome.CLEAR, concerns)
+    answer = ask_row(row, facts, table.stale)
+    if answer.holds is False:
+        return _Tried(table, row, Outcome.CLEAR, answer)
+    if concerns.holds and answer.holds:
+        joined = replace(answer, doubts=unique((*answer.doubts, *concerns.doubts)))
+        return _Tried(table, row, Outcome.HIT, joined)
+    causes = unique((*concerns.causes, *answer.causes))
+    decided = unique((*(concerns.decided_by if concerns.holds is None else ()), *answer.decided_by))
+    if (
+        "indication" in decided
+        and isinstance(facts["indication"], Missing)
+        and table.speaks_for != "indication"
+    ):
+        # An unknown indication is told once, by the table that speaks for it (ruling 12).
+        return _Tried(table, row, Outcome.CLEAR, Answer(False, decided_by=("indication",)))
+    if table.speaks_for == "indication":
+        causes = tuple(c for c in causes if c.fact == "indication") or causes
+    return _Tried(table, row, Outcome.CANNOT_ASSESS, Answer(None, causes, answer.evidence, (), decided))
+
+
+def _dose_table_rows(selection: Selection) -> list[_Tried]:
+    """Dose-table rows that are no dose to give: rows still possible, rows without a dose, a row out of bounds."""
+    found = [_Tried(t, r, Outcome.HIT, a) for t, r, a in selection.others]
+    found += [_Tried(t, r, Outcome.CANNOT_ASSESS, a) for t, r, a in selection.possible]
+    if selection.outside and selection.table is not None and selection.row is not None:
+        assert selection.answer is not None
+        found.append(_Tried(selection.table, selection.row, Outcome.OUTSIDE_GUIDELINE, selection.answer))
+    return found
+
+
+# --- findings ----------------------------------------------------------------------------------------------------------
+
+
+def _severity(tried: _Tried) -> Severity:
+    row = tried.row
+    withholds = row.withholds is not None or row.dose is not None
+    if tried.outcome is Outcome.HIT:
+        return row.severity
+    if tried.outcome is Outcome.OUTSIDE_GUIDELINE:
+        return Severity.WARNING
+    grave = row.severity is not Severity.INFO or withholds
+    return Severity.WARNING if grave else Severity.INFO
+
+
+def _finding(tried: _Tried, draft: Draft) -> Finding:
+    table, row, answer = tried.table, tried.row, tried.answer
+    outside = tried.outcome is Outcome.OUTSIDE_GUIDELINE
+    say = (
+        f"{row.say} Outside the ages and weights that the row covers; no dose is suggested."
+        if outside
+        else row.say
+    )
+    return Finding(
+        id=row.id,
+        outcome=tried.outcome,
+        severity=_severity(tried),
+        kind=row.kind,
+        origin=row.origin if not outside else Origin.DEFAULT,
+        section=row.section,
+        drug=draft.drug,
+        order=draft.reference,
+        say=say,
+        rule=row.rule,
+        cite=f"{row.cite}; {table.within_cite}" if outside and table.within_cite else row.cite,
+        title=table.title,
+        evidence=answer.evidence,
+        missing=answer.causes if tried.outcome is Outcome.CANNOT_ASSESS else answer.doubts,
+        always=not row.boxes,
+    )
+
+
+_RANK = {Outcome.HIT: 0, Outcome.OUTSIDE_GUIDELINE: 1, Outcome.CANNOT_ASSESS: 2}
+
+
+def _joined(findings: list[Finding]) -> tuple[Finding, ...]:
+    """One finding per statement: a hit before a cannot-assess, the most severe before the milder."""
+    by_id: dict[str, Finding] = {}
+    for finding in findings:
+        held = by_id.get(finding.id)
+        if held is None:
+            by_id[finding.id] = finding
+            continue
+        first, second = sorted((held, finding), key=lambda f: (_RANK[f.outcome], f.severity.rank))
+        if first.outcome is second.outcome:
+            first = replace(
+                first,
+                evidence=unique((*first.evidence, *second.evidence)),
+                missing=unique((*first.missing, *second.missing)),
+            )
+        by_id[finding.id] = first
+    return tuple(by_id.values())
+
+
+# --- the dose ------------------------------------------------------------------------------------------------------------
+
+
+def _withheld_by(tried: list[_Tried], findings: tuple[Finding, ...]) -> tuple[str, ...]:
+    by_row = [t.row.id for t in tried if t.outcome is Outcome.HIT and t.row.withholds is not None]
+    critical = [f.id for f in findings if f.outcome is Outcome.HIT and f.severity is Severity.CRITICAL]
+    outside = [t.row.id for t in tried if t.outcome is Outcome.OUTSIDE_GUIDELINE]
+    needed = [t.row.id for t in tried if t.outcome is Outcome.CANNOT_ASSESS and t.row.unknown_withholds]
+    return unique((*by_row, *critical, *outside, *needed))
+
+
+def _could_bar(tried: _Tried) -> bool:
+    """Whether a row that could not be assessed would have barred the dose (ruling 3)."""
+    bars = tried.row.withholds is not None or tried.row.severity is Severity.CRITICAL
+    return tried.outcome is Outcome.CANNOT_ASSESS and bars
+
+
+def _dose(
+    draft: Draft, facts: Facts, selection: Selection, tried: list[_Tried], withheld: tuple[str, ...]
+) -> tuple[DoseAdvice | None, Finding | None]:
+    row, table, answer = selection.row, selection.table, selection.answer
+    if row is None or table is None or answer is None or row.dose is None or selection.outside:
+        return None, None
+    if withheld:
+        return None, None
+    told_elsewhere = table.stale.get("weight") == "provisional" and all(
+        c.reason is Reason.STALE for c in answer.doubts
+    )
+    disagrees = _is(facts["licensedBandDisagrees"], YES) and row.disagrees is not None
+    licence = facts["licensedBandDisagrees"]
+    unchecked = licence.causes if isinstance(licence, Missing | Doubtful) else ()
+    finding = Finding(
+        id=row.id,
+        outcome=Outcome.HIT if not answer.doubts or told_elsewhere else Outcome.CANNOT_ASSESS,
+        severity=Severity.WARNING if disagrees or (answer.doubts and not told_elsewhere) else Severity.INFO,
+        kind=Kind.DOSE,
+        origin=row.origin,
+        section=row.section,
+        drug=draft.drug,
+        order=draft.reference,
+        say=f"{row.say} {row.disagrees}" if disagrees else row.say,
+        rule=row.rule,
+        cite=row.cite,
+        title=table.title,
+        evidence=unique(
+            (*answer.evidence, *(licence.evidence if disagrees and isinstance(licence, Known) else ()))
+        ),
+        missing=unique((*answer.doubts, *unchecked)),
+    )
+    schedule = facts["schedule"]
+    phase = table.gives.get("phase") or (schedule.value if isinstance(schedule, Known) else "")
+    advice = DoseAdvice(
+        row=row.id,
+        drug=draft.drug,
+        indication=table.gives["indication"],
+        phase=str(phase),
+        regimen=row.dose,
+        form=row.form,
+        provisional=bool(answer.doubts) or any(_could_bar(t) for t in tried),
+        verdict=verdict_of(draft.dose, row.dose),
+        draft=draft.dose.regimen,
+        why_unreadable=draft.dose.why,
+    )
+    return advice, finding
+
+
+def _trace(tried: _Tried) -> Trace:
+    return Trace(
+        table=tried.table.name,
+        row=tried.row.id,
+        outcome=tried.outcome,
+        rule=tried.row.rule,
+        decided_by=tried.answer.decided_by,
+    )

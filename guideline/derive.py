@@ -1,0 +1,481 @@
+"""Facts made from facts: age, eGFR, freshness, the phase of an order. Pure functions of the record and the day.
+
+Every rule here that is not plain arithmetic names its ruling or ambiguity; every number comes from site policy
+or the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+
+from guideline.doses import DoseState, OrderedDose
+from guideline.facts import vocabulary
+from guideline.findings import EgfrSum
+from guideline.growth_reference import Measure, completed_months, limits
+from guideline.policy import Policy
+from guideline.record import Birth, Draft, Reading, Record, RecordedOrder, Series
+from guideline.sources import egfr_constant, the_source
+from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
+
+YES, NO = "yes", "no"
+
+
+def completed_years(born: date, on: date) -> int:
+    """Completed calendar years; a child has its birthday on the day itself (29 February: on 1 March)."""
+    return on.year - born.year - ((on.month, on.day) < (born.month, born.day))
+
+
+def age(record: Record) -> Fact:
+    """Age in completed years; a partial birth date gives the ages that it allows."""
+    birth = record.birth
+    if isinstance(birth, Cause):
+        return Missing((birth,))
+    oldest = completed_years(birth.earliest, record.on)
+    youngest = completed_years(birth.latest, record.on)
+    seen = Evidence("birthDate", birth.written, source=birth.source)
+    return Known(Interval(Decimal(youngest), Decimal(oldest)), (seen,))
+
+
+def is_young(record: Record, policy: Policy) -> bool:
+    """Whether the tighter windows for small children apply; where the age is open, they do."""
+    if isinstance(record.birth, Cause):
+        return False
+    return completed_years(record.birth.latest, record.on) < policy.freshness.young_child_below_years
+
+
+# --- results ------------------------------------------------------------------------------------------------------
+
+
+def seen(fact: str, reading: Reading, note: str | None = None) -> Evidence:
+    """The evidence that a reading gives; a bounded value keeps its comparator."""
+    kind = vocabulary()[fact]
+    exact = reading.value.exact
+    value: Decimal | str = exact if exact is not None else bound_text(reading.value)
+    return Evidence(kind.named, value, kind.unit, reading.on, reading.source, note)
+
+
+def bound_text(value: Interval) -> str:
+    """``<0.5``, ``>=90`` or ``2 to 3`` for a value that is known by its bounds only."""
+    if value.low is None and value.high is not None:
+        return f"{'<' if value.high_open else '<='}{value.high}"
+    if value.high is None and value.low is not None:
+        return f"{'>' if value.low_open else '>='}{value.low}"
+    return f"{value.low} to {value.high}"
+
+
+def newest(fact: str, record: Record) -> tuple[Reading | None, Missing | None, tuple[Cause, ...]]:
+    """The newest usable reading, or why there is none, and what was passed over on the way to it.
+
+    An implausible newest value is never replaced by an older one in silence: it ends the search (A-56, A-52).
+    """
+    series = record.series.get(fact)
+    if series is None:
+        return None, Missing.of(fact, Reason.NOT_SUPPLIED), ()
+    passed: list[Cause] = []
+    for reading in series:
+        if isinstance(reading, Reading):
+            return reading, None, tuple(passed)
+        passed.append(Cause(fact, reading.reason, reading.detail))
+        if reading.reason is Reason.IMPLAUSIBLE:
+            break
+    if passed:
+        return None, Missing(tuple(passed[:1])), ()
+    return None, Missing.of(fact, series.gap or Reason.ABSENT), ()
+
+
+def fresh_result(fact: str, record: Record, window: int, expires: int | None = None) -> Fact:
+    """The newest usable reading as a fact: known inside its window, doubtful beyond it."""
+    reading, missing, passed = newest(fact, record)
+    if reading is None:
+        assert missing is not None
+        return missing
+    return _aged(fact, reading, record.on, window, passed, expires)
+
+
+def _aged(
+    fact: str, reading: Reading, on: date, window: int, passed: tuple[Cause, ...], expires: int | None = None
+) -> Fact:
+    days = (on - reading.on).days
+    evidence = (seen(fact, reading),)
+    if days <= window and not passed:
+        return Known(reading.value, evidence)
+    causes = passed[:1]
+    if days > window:
+        causes += (Cause(fact, Reason.STALE, f"{days} days old; the window is {window} days"),)
+    return Doubtful(reading.value, causes, evidence, expired=expires is not None and days > expires)
+
+
+def measurement(fact: str, record: Record, policy: Policy) -> Fact:
+    """Weight or height: newest first, plausible for age and sex, inside its window (rulings 5 and 7)."""
+    young = is_young(record, policy)
+    fresh = policy.freshness
+    if fact == "weight":
+        window, expires = (
+            (fresh.weight_young_child if young else fresh.weight),
+            fresh.weight_provisional_until,
+        )
+    else:
+        window, expires = (fresh.height_young_child if young else fresh.height), None
+    reading, missing, passed = newest(fact, record)
+    if reading is None:
+        assert missing is not None
+        return missing
+    if not plausible_for_age(fact, reading, record):
+        confirming = _confirming(record.series[fact], reading, policy)
+        if confirming is None:
+            detail = "more than 4 SD from the median for age and sex, and no second measurement agrees"
+            return Missing((Cause(fact, Reason.IMPLAUSIBLE, detail),), (seen(fact, reading),))
+        note = "unusual for age and sex; confirmed by a second measurement"
+        aged = _aged(fact, reading, record.on, window, passed, expires)
+        assert not isinstance(aged, Missing)
+        evidence = (seen(fact, reading, note), seen(fact, confirming))
+        if isinstance(aged, Known):
+            return Known(aged.value, evidence)
+        return Doubtful(aged.value, aged.causes, evidence, aged.expired)
+    return _aged(fact, reading, record.on, window, passed, expires)
+
+
+def plausible_for_age(fact: str, reading: Reading, record: Record) -> bool:
+    """Whether a weight or height lies within 4 SD for age and sex on the day it was taken."""
+    value = reading.value.exact
+    if value is None or isinstance(record.birth, Cause) or reading.on < record.birth.earliest:
+        return value is not None
+    sex = record.sex.value if isinstance(record.sex, Known) and isinstance(record.sex.value, str) else None
+    measure: Measure = "weight" if fact == "weight" else "height"
+    found = [
+        span
+        for born in (record.birth.earliest, record.birth.latest)
+        if born <= reading.on
+        and (span := limits(measure, sex, completed_months(born, reading.on))) is not None
+    ]
+    if not found:
+        return True
+    return min(low for low, _ in found) <= value <= max(high for _, high in found)
+
+
+def _confirming(series: Series, first: Reading, policy: Policy) -> Reading | None:
+    value = first.value.exact
+    assert value is not None
+    for other in series:
+        if not isinstance(other, Reading) or other.source == first.source:
+            continue
+        if (first.on - other.on).days > policy.growth.confirm_within:
+            return None
+        second = other.value.exact
+        if second is not None and abs(second - value) <= policy.growth.confirm_tolerance * value:
+            return other
+    return None
+
+
+# --- eGFR ---------------------------------------------------------------------------------------------------------
+
+
+def egfr_interval(height: Interval, creatinine: Interval) -> Interval | None:
+    """36 x height / creatinine with its printed constant; ``None`` where a bound makes it unbounded both ways."""
+    constant = egfr_constant()
+    low = high = None
+    if height.low is not None and creatinine.high is not None and creatinine.high > 0:
+        low = constant * height.low / creatinine.high
+    if height.high is not None and creatinine.low is not None and creatinine.low > 0:
+        high = constant * height.high / creatinine.low
+    if low is None and high is None:
+        return None
+    return Interval(
+        low,
+        high,
+        low_open=creatinine.high_open or height.low_open,
+        high_open=creatinine.low_open or height.high_open,
+    )
+
+
+def egfr(height: Fact, creatinine: Fact) -> Fact:
+    """The eGFR of section 6.2b iii, unrounded, from a height in cm and a creatinine in umol/L."""
+    if isinstance(height, Missing) or isinstance(creatinine, Missing):
+        gaps = tuple(c for f in (creatinine, height) if isinstance(f, Missing | Doubtful) for c in f.causes)
+        evidence = tuple(e for f in (creatinine, height) if not isinstance(f, Missing) for e in f.evidence)
+        return Missing((*gaps, Cause("egfr", gaps[0].reason)), evidence)
+    assert isinstance(height.value, Interval) and isinstance(creatinine.value, Interval)
+    value = egfr_interval(height.value, creatinine.value)
+    sources = (*creatinine.evidence, *height.evidence)
+    if value is None:
+        return Missing((Cause("creatinine", Reason.COMPARATOR), Cause("egfr", Reason.COMPARATOR)), sources)
+    first = creatinine.evidence[0]
+    shown = value.exact if value.exact is not None else bound_text(value)
+    own = Evidence("egfr", shown, vocabulary()["egfr"].unit, first.on, first.source)
+    causes = tuple(c for f in (creatinine, height) if isinstance(f, Doubtful) for c in f.causes)
+    if causes:
+        return Doubtful(value, (*causes, Cause("egfr", causes[0].reason)), (own, *sources))
+    return Known(value, (own, *sources))
+
+
+def egfr_sum(fact: Fact) -> EgfrSum | None:
+    """The calculation for the card, where both inputs are exact."""
+    if isinstance(fact, Missing) or not isinstance(fact.value, Interval) or fact.value.exact is None:
+        return None
+    by_name = {e.fact: e.value for e in fact.evidence}
+    height, creatinine = by_name.get("height"), by_name.get("creatinine")
+    if not isinstance(height, Decimal) or not isinstance(creatinine, Decimal):
+        return None
+    return EgfrSum(egfr_constant(), height, creatinine, fact.value.exact)
+
+
+def egfr_lowest(calculated: Fact, laboratory: Fact) -> Fact:
+    """The lower of the calculated and the laboratory's eGFR, for warnings only (A-51).
+
+    Without a calculated value the laboratory's counts for caution only: it may warn, it clears nothing.
+    """
+    if not isinstance(laboratory, Known) or not isinstance(laboratory.value, Interval):
+        return calculated
+    if isinstance(calculated, Missing):
+        return Doubtful(laboratory.value, calculated.causes, laboratory.evidence)
+    assert isinstance(calculated.value, Interval)
+    upper, lower = laboratory.value.high, calculated.value.low
+    if upper is None or lower is None or upper >= lower:
+        return calculated
+    if isinstance(calculated, Doubtful):
+        return Doubtful(laboratory.value, calculated.causes, (*laboratory.evidence, *calculated.evidence))
+    return Known(laboratory.value, (*laboratory.evidence, *calculated.evidence))
+
+
+def egfr_disagrees(calculated: Fact, laboratory: Fact, at: tuple[Decimal, ...]) -> Fact:
+    """Whether the two eGFRs lie on different sides of a limit of the tables (A-51)."""
+    if isinstance(calculated, Missing):
+        return Missing(calculated.causes)
+    if not isinstance(laboratory, Known) or not isinstance(calculated.value, Interval):
+        return Known(NO)
+    assert isinstance(laboratory.value, Interval)
+    one, other = calculated.value.exact, laboratory.value.exact
+    if one is None or other is None:
+        return Known(NO)
+    differs = any((one <= limit) != (other <= limit) for limit in at)
+    return Known(YES if differs else NO, laboratory.evidence if differs else ())
+
+
+# --- baseline bloods ------------------------------------------------------------------------------------------------
+
+
+def normal_bloods(record: Record, policy: Policy) -> Fact:
+    """Whether every result of ruling 13 is recent and inside its range; an unknown one counts as not met."""
+    window = policy.freshness.normal_bloods
+    gaps: list[Cause] = []
+    abnormal: list[Evidence] = []
+    normal: list[Evidence] = []
+    for fact in vocabulary()["baselineBloodsNormal"].uses:
+        reading, missing, passed = newest(fact, record)
+        if reading is None:
+            assert missing is not None
+            gaps.extend(missing.causes)
+            continue
+        inside = inside_range(fact, reading, policy)
+        if inside is False:
+            abnormal.append(seen(fact, reading, "outside its reference range"))
+        elif (record.on - reading.on).days > window:
+            gaps.append(Cause(fact, Reason.STALE, f"older than {window} days"))
+        elif passed:
+            gaps.append(passed[0])
+        elif inside is None:
+            gaps.append(Cause(fact, Reason.UNREADABLE, "no reference range came with the result"))
+        else:
+            normal.append(seen(fact, reading))
+    if abnormal or gaps:
+        return Doubtful(NO, tuple(gaps), tuple(abnormal)) if gaps else Known(NO, tuple(abnormal))
+    return Known(YES, tuple(normal))
+
+
+def inside_range(fact: str, reading: Reading, policy: Policy) -> bool | None:
+    """Inside the laboratory's own range, else by its interpretation, else by site policy (ruling 13)."""
+    low, high = reading.low, reading.high
+    if low is None and high is None:
+        if reading.normal is not None:
+            return reading.normal
+        own = policy.reference_ranges.get(fact)
+        if own is None:
+            return None
+        low, high = own.low, own.high
+    value = reading.value
+    if low is not None and (value.low is None or value.low < low):
+        return None if value.exact is None and (value.high is None or value.high >= low) else False
+    if high is not None and (value.high is None or value.high > high):
+        return None if value.exact is None and (value.low is None or value.low <= high) else False
+    return True
+
+
+# --- the course of treatment -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The running course of one drug, from the recorded orders (rulings 1 and 16)."""
+
+    running: RecordedOrder | None
+    start: date | None
+    starting: bool
+
+
+def course_of(drug: str, orders: tuple[RecordedOrder, ...], on: date, gap_days: int) -> Course:
+    """Whether the drug is being taken, since when, and which order is the running one.
+
+    An ended order whose end is not recorded is taken to have lasted until the next order of the same drug began;
+    where none followed, its end is unknown and the new order counts as a start (the stricter rules).
+    """
+    gap = timedelta(days=gap_days)
+    own = sorted((o for o in orders if o.drug == drug), key=lambda o: (o.start or date.min, o.active))
+    spans = list(_spans(own, on))
+    current = [(order, start, end) for order, start, end in spans if end is not None and end + gap >= on]
+    if not current:
+        return Course(None, None, starting=True)
+    active = [item for item in current if item[0].active] or current
+    running = max(active, key=lambda item: item[1] or date.min)[0]
+    others = [o for o in orders if o.drug != drug and o.active and o.start is not None]
+    if not running.active and any(o.start >= (running.end or on) for o in others if o.start):
+        return Course(None, None, starting=True)  # back from another JAK inhibitor: a switch
+    return Course(running, _start_of_run(spans, current, gap), starting=False)
+
+
+def _spans(own: list[RecordedOrder], on: date) -> Iterator[tuple[RecordedOrder, date | None, date | None]]:
+    for index, order in enumerate(own):
+        end = order.end
+        if order.active and (end is None or end > on):
+            end = on
+        elif end is None:
+            end = next((later.start for later in own[index + 1 :] if later.start), None)
+        if order.start is None or order.start <= on:
+            yield order, order.start, end
+
+
+def _start_of_run(
+    spans: Sequence[tuple[RecordedOrder, date | None, date | None]],
+    current: Sequence[tuple[RecordedOrder, date | None, date | None]],
+    gap: timedelta,
+) -> date | None:
+    if any(start is None for _, start, _ in current):
+        return None
+    begin = min(start for _, start, _ in current if start is not None)
+    for _, start, end in reversed(spans):
+        if start is not None and start < begin and end is not None and end + gap >= begin:
+            begin = start
+    return begin
+
+
+# --- all of them --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """The facts of one order, and what later steps need besides."""
+
+    facts: Mapping[str, Fact]
+    course: Course
+    egfr_at_running_start: Fact | None
+
+
+def medication_gap(record: Record) -> Missing | None:
+    return Missing(record.orders_gap) if record.orders_gap else None
+
+
+def facts_of(record: Record, draft: Draft, policy: Policy, egfr_limits: tuple[Decimal, ...]) -> Derived:
+    """Every fact that does not need a dose row; ``phase`` and its kin follow in ``dosing``."""
+    course = course_of(draft.drug, record.orders, record.on, policy.restart_gap)
+    gap = medication_gap(record)
+    fresh = policy.freshness
+    starting = _starting(course, gap)
+    at_start = not (isinstance(starting, Known) and starting.value == NO)
+    window = fresh.bloods_at_start if at_start else fresh.bloods_on_treatment
+    facts: dict[str, Fact] = dict(record.flags)
+    facts["age"] = age(record)
+    facts["sex"] = record.sex
+    facts["weight"] = measurement("weight", record, policy)
+    facts["height"] = measurement("height", record, policy)
+    for name, kind in vocabulary().items():
+        if kind.read_from == ("series",) and name not in facts:
+            facts[name] = fresh_result(name, record, window)
+    facts["egfr"] = egfr(facts["height"], facts["creatinine"])
+    facts["egfrLowest"] = egfr_lowest(facts["egfr"], facts["egfrLaboratory"])
+    facts["egfrDisagrees"] = egfr_disagrees(facts["egfr"], facts["egfrLaboratory"], egfr_limits)
+    facts["baselineBloodsNormal"] = normal_bloods(record, policy)
+    facts["weightIsOld"] = _weight_is_old(facts["weight"])
+    facts["drug"] = Known(draft.drug)
+    facts["indication"] = draft.indication
+    facts["jiaCategory"] = draft.jia_category
+    facts["form"] = Known(draft.form.value)
+    facts["modifiedRelease"] = Known(YES if draft.modified_release else NO)
+    facts["draftMgPerDay"] = _draft_total(draft.dose)
+    facts["starting"] = starting
+    facts["monthsOnDrug"] = _months_on_drug(course, gap, record.on)
+    review = the_source().review_by
+    facts["guidelinePastReview"] = Known(YES if record.on >= review else NO)
+    facts["barJdmTrialOpen"] = Known(YES if policy.bar_jdm_trial_open else NO)
+    return Derived(facts, course, _egfr_at(course, record, policy))
+
+
+def _starting(course: Course, gap: Missing | None) -> Fact:
+    if not course.starting:
+        return Known(NO, _running_evidence(course))
+    if gap is not None:
+        return Doubtful(YES, gap.causes)
+    return Known(YES)
+
+
+def _running_evidence(course: Course) -> tuple[Evidence, ...]:
+    if course.running is None:
+        return ()
+    return (
+        Evidence("medications", course.running.drug, on=course.running.start, source=course.running.source),
+    )
+
+
+def _weight_is_old(weight: Fact) -> Fact:
+    if isinstance(weight, Missing):
+        return Missing(weight.causes)
+    if isinstance(weight, Known) or all(c.reason is not Reason.STALE for c in weight.causes):
+        return Known(NO)
+    return Known(YES, weight.evidence)
+
+
+def _draft_total(dose: OrderedDose) -> Fact:
+    if dose.state is DoseState.UNREADABLE:
+        return Missing.of("doseDrafted", Reason.UNREADABLE, dose.why)
+    # A draft that has no dose yet orders 0 mg a day; the verdict says "absent".
+    total = dose.regimen.mg_per_day if dose.regimen is not None else Decimal(0)
+    evidence = (Evidence("doseDrafted", total, "mg/d"),) if dose.regimen is not None else ()
+    return Known(Interval.exactly(total), evidence)
+
+
+def _months_on_drug(course: Course, gap: Missing | None, on: date) -> Fact:
+    if course.running is None:
+        return Known(Interval.exactly(Decimal(0)))
+    if course.start is None:
+        return Missing.of("courseStart", Reason.ABSENT, "the start of the course is not on record")
+    months = Interval.exactly(Decimal(completed_months(course.start, on)))
+    evidence = (
+        Evidence("courseStart", course.start.isoformat(), on=course.start, source=course.running.source),
+    )
+    if gap is not None:
+        return Doubtful(months, gap.causes, evidence)
+    return Known(months, evidence)
+
+
+def _egfr_at(course: Course, record: Record, policy: Policy) -> Fact | None:
+    """The eGFR when the running order began, where height and creatinine of that time are known (A-15)."""
+    if course.running is None or course.running.start is None:
+        return None
+    start = course.running.start
+    found: dict[str, Fact] = {}
+    windows = {"creatinine": policy.freshness.bloods_on_treatment, "height": policy.freshness.height}
+    for fact, window in windows.items():
+        series = record.series.get(fact)
+        reading = next(
+            (
+                r
+                for r in series or ()
+                if isinstance(r, Reading) and timedelta(0) <= start - r.on <= timedelta(days=window)
+            ),
+            None,
+        )
+        if reading is None:
+            return None
+        found[fact] = Known(reading.value, (seen(fact, reading),))
+    return egfr(found["height"], found["creatinine"])

@@ -1,0 +1,328 @@
+"""The dose row of an order, the phase of the order, and the draft against the row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from guideline.derive import NO, YES, Course, Derived
+from guideline.doses import DoseState, OrderedDose, Regimen, When
+from guideline.evaluate import Answer, Facts, ask_box, ask_row
+from guideline.findings import ReferenceDose, Verdict
+from guideline.record import Draft
+from guideline.tables import Row, Table, Tables
+from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
+
+INITIATION, RENEWAL, ESCALATION = "initiation", "renewal", "escalation"
+INITIAL, ESCALATED = "initial", "escalated"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the dose tables say: one row, a row outside its bounds, rows still possible, or nothing.
+
+    ``others`` are rows of the same tables that apply but carry no dose ("below 5 kg").
+    """
+
+    table: Table | None = None
+    row: Row | None = None
+    answer: Answer | None = None
+    outside: bool = False
+    outside_causes: tuple[Cause, ...] = ()
+    possible: tuple[tuple[Table, Row, Answer], ...] = ()
+    others: tuple[tuple[Table, Row, Answer], ...] = ()
+
+    @property
+    def regimen(self) -> Regimen | None:
+        return self.row.dose if self.row is not None else None
+
+
+def dose_tables(tables: Tables, drug: str) -> tuple[Table, ...]:
+    return tuple(t for t in tables.of(drug) if t.is_dose_table and not t.cross_check)
+
+
+def select(tables: Tables, drug: str, facts: Facts) -> Selection:
+    """The dose row for these facts."""
+    possible: list[tuple[Table, Row, Answer]] = []
+    others: list[tuple[Table, Row, Answer]] = []
+    for table in dose_tables(tables, drug):
+        if ask_box(table.applies, facts, {}).holds is not True:
+            continue
+        for row in table.rows:
+            answer = ask_row(row, facts, table.stale)
+            if answer.holds is None:
+                possible.append((table, row, answer))
+            elif answer.holds and row.dose is None:
+                others.append((table, row, answer))
+            elif answer.holds:
+                bounds = ask_box(table.within, facts, table.stale)
+                if bounds.holds is None:
+                    possible.append((table, row, bounds))
+                    continue
+                joined = Answer(True, (), (*answer.evidence, *bounds.evidence), answer.doubts)
+                return Selection(table, row, joined, outside=bounds.holds is False)
+    return Selection(possible=tuple(possible), others=tuple(others))
+
+
+# --- phase (ruling 1) -----------------------------------------------------------------------------------------------
+
+
+def phase_facts(derived: Derived, draft: Draft, tables: Tables) -> dict[str, Fact]:
+    """``phase`` and ``schedule`` of the order; missing where what decides them is."""
+    facts = derived.facts
+    starting = facts["starting"]
+    if not (isinstance(starting, Known) and starting.value == NO):
+        return _at_start(starting)
+    if draft.drug != "baricitinib":
+        return {"phase": Known(RENEWAL), "schedule": Known(INITIAL)}
+    indication = facts["indication"]
+    if not isinstance(indication, Known):
+        gap = Missing(indication.causes)
+        return {"phase": gap, "schedule": gap}
+    if indication.value == "jdm":
+        return {"phase": _jdm_phase(derived.course, draft), "schedule": Known(INITIAL)}
+    if indication.value == "interferonopathy":
+        return _interferonopathy_phase(derived, draft, tables)
+    return {"phase": Known(RENEWAL), "schedule": Known(INITIAL)}
+
+
+def _at_start(starting: Fact) -> dict[str, Fact]:
+    if isinstance(starting, Known):
+        return {"phase": Known(INITIATION), "schedule": Known(INITIAL)}
+    # The medication history is not known: a start is the more cautious reading for warnings, and no reading at
+    # all for choosing between the initial and the escalated table.
+    return {"phase": Doubtful(INITIATION, starting.causes), "schedule": Missing(starting.causes)}
+
+
+def _running_total(course: Course) -> Decimal | None:
+    dose = course.running.dose if course.running is not None else None
+    return dose.regimen.mg_per_day if dose is not None and dose.regimen is not None else None
+
+
+def _unread_running() -> Missing:
+    return Missing.of("medications", Reason.UNREADABLE, "the dose of the running order could not be read")
+
+
+def _jdm_phase(course: Course, draft: Draft) -> Fact:
+    if draft.dose.regimen is None:
+        return Known(RENEWAL)
+    running = _running_total(course)
+    if running is None:
+        return _unread_running()
+    return Known(ESCALATION if draft.dose.regimen.mg_per_day > running else RENEWAL)
+
+
+def _interferonopathy_phase(derived: Derived, draft: Draft, tables: Tables) -> dict[str, Fact]:
+    initial_row = select(tables, draft.drug, {**derived.facts, "schedule": Known(INITIAL)}).regimen
+    running = _running_total(derived.course)
+    if running is None:
+        return {"phase": _unread_running(), "schedule": _unread_running()}
+    if initial_row is None:
+        gap = _gap_of(derived.facts, ("egfr", "weight"))
+        return {"phase": gap, "schedule": gap}
+    initial = initial_row.mg_per_day
+    drafted = draft.dose.regimen.mg_per_day if draft.dose.regimen is not None else None
+    if drafted is not None and drafted > running and drafted > initial and running >= initial:
+        return {"phase": Known(ESCALATION), "schedule": Known(ESCALATED)}
+    return {"phase": Known(RENEWAL), "schedule": Known(ESCALATED if running > initial else INITIAL)}
+
+
+def _gap_of(facts: Facts, names: tuple[str, ...]) -> Missing:
+    causes = [c for name in names for c in _causes(facts[name])]
+    return Missing(tuple(causes)) if causes else Missing.of("weight", Reason.UNREADABLE)
+
+
+def _causes(fact: Fact) -> tuple[Cause, ...]:
+    return () if isinstance(fact, Known) else fact.causes
+
+
+# --- history of a running order ----------------------------------------------------------------------------------------
+
+
+def egfr_crossed(derived: Derived, tables: Tables) -> Fact:
+    """Whether today's eGFR and that at the start of the running order choose different schedules (A-15)."""
+    today = derived.facts["egfr"]
+    if isinstance(today, Missing):
+        return Missing(today.causes)
+    then = derived.egfr_at_running_start
+    if then is None or isinstance(then, Missing):
+        return Known(NO)
+    row = next(
+        r for t in tables.all for r in t.rows if r.id == "REN-BARI-03" and any("egfr" in b for b in r.boxes)
+    )
+    cell = next(box["egfr"] for box in row.boxes if "egfr" in box)
+    sides = cell.test(today.value), cell.test(then.value)
+    if None in sides or sides[0] == sides[1]:
+        return Known(NO)
+    return Known(YES, (*today.evidence[:1], *then.evidence))
+
+
+def band_crossed(derived: Derived, draft: Draft, tables: Tables, weight_then: Fact | None) -> Fact:
+    """Whether the child's weight stood in another row when the running order began."""
+    if derived.course.running is None or weight_then is None:
+        return Known(NO)
+    weight = derived.facts["weight"]
+    if isinstance(weight, Missing):
+        return Missing(weight.causes)
+    now = select(tables, draft.drug, derived.facts)
+    then = select(tables, draft.drug, {**derived.facts, "weight": weight_then})
+    if now.row is None or then.row is None or now.row.id == then.row.id:
+        return Known(NO)
+    return Known(YES, (*weight.evidence, *weight_then.evidence))
+
+
+# --- the draft against the row ---------------------------------------------------------------------------------------------
+
+
+def compare(draft: Regimen, row: Regimen) -> Verdict:
+    """The drafted day against the row's day (ruling 11): total first, then the split."""
+    if draft.mg_per_day != row.mg_per_day:
+        return Verdict.OVER if draft.mg_per_day > row.mg_per_day else Verdict.UNDER
+    return Verdict.MATCH if _same_split(draft, row) else Verdict.SCHEDULE
+
+
+def _same_split(draft: Regimen, row: Regimen) -> bool:
+    if all(a.when is not None for a in row.administrations):
+        return _by_time(draft) == _by_time(row)
+    return _singles(draft) is not None and _singles(draft) == _singles(row)
+
+
+def _singles(regimen: Regimen) -> tuple[Decimal, ...] | None:
+    """Every single dose of the day, sorted; ``None`` where the doses are not whole per day."""
+    doses: list[Decimal] = []
+    for a in regimen.administrations:
+        times = Decimal(1) if a.times_per_day is None else a.times_per_day
+        if times != times.to_integral_value():
+            return None
+        doses.extend([a.mg] * int(times))
+    return tuple(sorted(doses))
+
+
+_SLOTS: Mapping[Decimal, tuple[When, ...]] = {
+    Decimal(2): (When.MORN, When.EVE),
+    Decimal(3): (When.MORN, When.AFT, When.EVE),
+}
+"""Equal doses so many times a day stand for these times of day (ruling 11)."""
+
+
+def _by_time(regimen: Regimen) -> dict[When, Decimal] | None:
+    found: dict[When, Decimal] = {}
+    for a in regimen.administrations:
+        if a.when is not None:
+            slots: tuple[When, ...] = (a.when,)
+        elif len(regimen.administrations) == 1 and a.times_per_day is not None and a.times_per_day in _SLOTS:
+            slots = _SLOTS[a.times_per_day]
+        else:
+            return None
+        for slot in slots:
+            found[slot] = found.get(slot, Decimal(0)) + a.mg
+    return found
+
+
+def verdict_of(dose: OrderedDose, row: Regimen | None) -> Verdict:
+    if dose.state is DoseState.ABSENT:
+        return Verdict.ABSENT
+    if dose.regimen is None:
+        return Verdict.UNREADABLE
+    return compare(dose.regimen, row) if row is not None else Verdict.ABSENT
+
+
+def check_facts(
+    derived: Derived, draft: Draft, tables: Tables, selection: Selection, *, no_row: bool, reduced: bool
+) -> dict[str, Fact]:
+    """The facts that need the dose row: verdict, largest single dose, cross-checks."""
+    row = None if no_row or selection.outside else selection.regimen
+    largest = max((a.mg for a in row.administrations), default=Decimal(0)) if row is not None else Decimal(0)
+    total = derived.facts["draftMgPerDay"]
+    evidence = total.evidence if isinstance(total, Known) else ()
+    return {
+        "verdict": _verdict_fact(draft, selection, row, no_row, evidence),
+        "reducedDoseNeeded": Known(YES if reduced else NO),
+        "singleDoseMg": Known(Interval.exactly(largest)),
+        "equalsEscalationRow": _equals_escalation_row(draft, tables, evidence),
+        "licensedBandDisagrees": _licence(derived, draft, tables, row),
+    }
+
+
+def _verdict_fact(
+    draft: Draft, selection: Selection, row: Regimen | None, no_row: bool, evidence: tuple[Evidence, ...]
+) -> Fact:
+    if draft.dose.state is DoseState.ABSENT or no_row or selection.outside:
+        return Known(Verdict.ABSENT.value)
+    if draft.dose.regimen is None:
+        return Missing.of("doseDrafted", Reason.UNREADABLE, draft.dose.why)
+    if row is None:
+        causes = tuple(c for _, _, answer in selection.possible for c in answer.causes)
+        return Missing(causes) if causes else Known(Verdict.ABSENT.value)
+    return Known(compare(draft.dose.regimen, row).value, evidence)
+
+
+def _equals_escalation_row(draft: Draft, tables: Tables, evidence: tuple[Evidence, ...]) -> Fact:
+    if draft.dose.state is DoseState.UNREADABLE:
+        return Missing.of("doseDrafted", Reason.UNREADABLE, draft.dose.why)
+    if draft.dose.regimen is None:
+        return Known(NO)
+    rows = (
+        row.dose
+        for table in dose_tables(tables, draft.drug)
+        if table.gives.get("indication") == "interferonopathy"
+        for row in table.rows
+    )
+    same = any(compare(draft.dose.regimen, dose) is Verdict.MATCH for dose in rows if dose is not None)
+    return Known(YES if same else NO, evidence)
+
+
+def _licence(derived: Derived, draft: Draft, tables: Tables, row: Regimen | None) -> Fact:
+    """Whether the licence's weight band gives another dose than the row (A-10)."""
+    if row is None:
+        return Known(NO)
+    for table in tables.of(draft.drug):
+        if not table.cross_check or ask_box(table.applies, derived.facts, {}).holds is not True:
+            continue
+        for other in table.rows:
+            answer = ask_row(other, derived.facts, table.stale)
+            if answer.holds is None:
+                return Missing(answer.causes)
+            if answer.holds and other.dose is not None:
+                differs = compare(other.dose, row) is not Verdict.MATCH
+                return Known(YES if differs else NO, answer.evidence)
+    return Known(NO)
+
+
+# --- doses as text only -------------------------------------------------------------------------------------------------------
+
+
+def reference_doses(
+    derived: Derived, draft: Draft, tables: Tables, selection: Selection, crossed: bool
+) -> tuple[ReferenceDose, ...]:
+    """Rows shown as text: no indication settled (ruling 12), a row out of bounds (A-11, A-12), a crossing (A-15)."""
+    if not isinstance(derived.facts["indication"], Known):
+        return _by_indication(derived, draft, tables)
+    if selection.outside and selection.row is not None and selection.row.dose is not None:
+        return (ReferenceDose(selection.row.id, "For reference only, not suggested", selection.row.dose),)
+    if crossed and selection.row is not None:
+        then = derived.egfr_at_running_start
+        facts = {**derived.facts, "egfr": then} if then is not None else derived.facts
+        other = select(tables, draft.drug, facts)
+        pairs = (("At today's eGFR", selection.row), ("At the eGFR of the running order's start", other.row))
+        return tuple(ReferenceDose(r.id, heading, r.dose) for heading, r in pairs if r is not None and r.dose)
+    return ()
+
+
+_INDICATIONS: Mapping[str, str] = {
+    "jia": "In JIA",
+    "jdm": "In JDM",
+    "interferonopathy": "In monogenic interferonopathy",
+}
+
+
+def _by_indication(derived: Derived, draft: Draft, tables: Tables) -> tuple[ReferenceDose, ...]:
+    asked = draft.on_record or tuple(_INDICATIONS)
+    found = []
+    for indication in asked:
+        facts = {**derived.facts, "indication": Known(indication), "schedule": Known(INITIAL)}
+        selection = select(tables, draft.drug, facts)
+        if selection.regimen is not None and selection.row is not None and not selection.outside:
+            found.append(ReferenceDose(selection.row.id, _INDICATIONS[indication], selection.regimen))
+    return tuple(found)

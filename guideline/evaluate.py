@@ -1,0 +1,107 @@
+"""The closed evaluator: facts against the cells of one row. Three answers: yes, no, or cannot say, with causes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from guideline.cells import Cell
+from guideline.facts import vocabulary
+from guideline.tables import Box, Row, Table
+from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Reason
+
+Facts = Mapping[str, Fact]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Whether something holds: ``True``, ``False`` or ``None`` (cannot say), and what that rests on.
+
+    ``doubts`` are the causes of doubtful values that were used all the same.
+    """
+
+    holds: bool | None
+    causes: tuple[Cause, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    doubts: tuple[Cause, ...] = ()
+    decided_by: tuple[str, ...] = ()
+
+
+_ALWAYS = Answer(True)
+
+
+def ask_cell(name: str, cell: Cell, facts: Facts, stale: str | None) -> Answer:
+    """One cell against its fact. A doubtful value may say yes (caution) but never no, unless ``stale`` lets it."""
+    fact = facts.get(name)
+    if fact is None:
+        return Answer(None, (Cause(vocabulary()[name].named, Reason.NOT_SUPPLIED),), decided_by=(name,))
+    if isinstance(fact, Missing):
+        return Answer(None, fact.causes, fact.evidence, decided_by=(name,))
+    held = cell.test(fact.value)
+    if held is None:
+        kind = vocabulary()[name]
+        reason = Reason.UNREADABLE if name == "age" else Reason.COMPARATOR
+        detail = "only part of the date is known" if name == "age" else "only a bound is known"
+        return Answer(None, (Cause(kind.named, reason, detail),), fact.evidence, decided_by=(name,))
+    if isinstance(fact, Known):
+        return Answer(held, (), fact.evidence, decided_by=(name,))
+    if held or (stale is not None and not fact.expired):
+        return Answer(held, (), fact.evidence, fact.causes, (name,))
+    return Answer(None, fact.causes, fact.evidence, decided_by=(name,))
+
+
+def ask_box(box: Box, facts: Facts, stale: Mapping[str, str]) -> Answer:
+    """All cells of a box: no as soon as one says no, cannot say as soon as one cannot."""
+    answers = []
+    for name, cell in box.items():
+        answer = ask_cell(name, cell, facts, stale.get(name))
+        if answer.holds is False:
+            return answer
+        answers.append(answer)
+    unknown = [a for a in answers if a.holds is None]
+    return Answer(
+        None if unknown else True,
+        unique(c for a in unknown for c in a.causes),
+        unique(e for a in answers for e in a.evidence),
+        unique(c for a in answers for c in a.doubts),
+        unique(n for a in (unknown or answers) for n in a.decided_by),
+    )
+
+
+def ask_row(row: Row, facts: Facts, stale: Mapping[str, str]) -> Answer:
+    """The row's alternatives: yes as soon as one holds, no only when all are ruled out."""
+    if not row.boxes:
+        return _ALWAYS
+    answers = [ask_box(box, facts, stale) for box in row.boxes]
+    held = [a for a in answers if a.holds]
+    if held:
+        return Answer(
+            True,
+            (),
+            unique(e for a in held for e in a.evidence),
+            unique(c for a in held for c in a.doubts),
+            unique(n for a in held for n in a.decided_by),
+        )
+    unknown = [a for a in answers if a.holds is None]
+    chosen = unknown or answers
+    return Answer(
+        None if unknown else False,
+        unique(c for a in unknown for c in a.causes),
+        unique(e for a in chosen for e in a.evidence),
+        (),
+        unique(n for a in chosen for n in a.decided_by),
+    )
+
+
+def ask_applies(table: Table, row: Row, facts: Facts) -> Answer:
+    """Whether table and row concern this child and order at all. A doubtful yes counts as yes."""
+    return ask_box({**table.applies, **row.applies}, facts, {})
+
+
+T = TypeVar("T")
+
+
+def unique(items: Iterable[T]) -> tuple[T, ...]:
+    """The items in their order, each once."""
+    return tuple(dict.fromkeys(items))

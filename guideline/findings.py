@@ -1,0 +1,142 @@
+"""What the engine concludes: findings, and the dose that may be suggested (contract section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from guideline.doses import Form, Regimen
+from guideline.values import Cause, Evidence
+
+
+class Outcome(StrEnum):
+    """The four answers of a row. ``CLEAR`` (assessed, does not apply) never reaches a card."""
+
+    HIT = "hit"
+    CLEAR = "clear"
+    CANNOT_ASSESS = "cannot-assess"
+    OUTSIDE_GUIDELINE = "outside-guideline"
+
+
+class Severity(StrEnum):
+    CRITICAL = "critical"
+    WARNING = "warning"
+    INFO = "info"
+
+    @property
+    def rank(self) -> int:
+        """0 is the most severe."""
+        return list(Severity).index(self)
+
+
+class Kind(StrEnum):
+    ALERT = "alert"
+    DOSE = "dose"
+    ORDER = "order"
+    PLAN = "plan"
+    NOTE = "note"
+
+
+class Origin(StrEnum):
+    PRINTED = "printed"
+    DERIVED = "derived"
+    DEFAULT = "default"
+
+
+class Verdict(StrEnum):
+    """The drafted dose against the guideline's row."""
+
+    MATCH = "match"
+    OVER = "over"
+    UNDER = "under"
+    SCHEDULE = "schedule"
+    ABSENT = "absent"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One statement of the guideline, applied to one child and one order.
+
+    ``say`` is the row's sentence for the prescriber, ``rule`` the row's conditions in words, ``cite`` where the
+    guideline says so.
+    """
+
+    id: str
+    outcome: Outcome
+    severity: Severity
+    kind: Kind
+    origin: Origin
+    section: str
+    drug: str
+    order: str | None
+    say: str
+    rule: str
+    cite: str
+    title: str
+    evidence: tuple[Evidence, ...] = ()
+    missing: tuple[Cause, ...] = ()
+    always: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DoseAdvice:
+    """The dose that may be suggested for one order, and how the draft compares with it."""
+
+    row: str
+    drug: str
+    indication: str
+    phase: str
+    regimen: Regimen
+    form: Form
+    provisional: bool
+    verdict: Verdict
+    draft: Regimen | None
+    why_unreadable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceDose:
+    """A dose that is shown as text only: the indication is not settled, or the table is for reference."""
+
+    row: str
+    heading: str
+    regimen: Regimen
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One row as it was tried, for ``explain`` and the record: what decided it."""
+
+    table: str
+    row: str
+    outcome: Outcome
+    rule: str
+    decided_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EgfrSum:
+    """The eGFR calculation with its numbers, so that the reader can check it."""
+
+    constant: Decimal
+    height_cm: Decimal
+    creatinine_umol_l: Decimal
+    egfr: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class OrderAssessment:
+    """Everything that the guideline says of one drafted order."""
+
+    order: str
+    drug: str
+    matched_by_name: bool
+    findings: tuple[Finding, ...]
+    dose: DoseAdvice | None
+    reference_doses: tuple[ReferenceDose, ...]
+    withheld_by: tuple[str, ...]
+    egfr: EgfrSum | None
+    traces: tuple[Trace, ...]
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,111 @@
+"""What was read of the child's record, before any rule looks at it.
+
+``fhir_mappings`` fills these; ``derive`` turns them into facts. Readings come newest first and are read
+lazily, so that a long history costs nothing where the newest value decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Protocol
+
+from guideline.doses import Form, OrderedDose
+from guideline.values import Cause, Evidence, Fact, Interval, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """The birth date as far as it is known; a partial date spans the days that it allows."""
+
+    earliest: date
+    latest: date
+    source: str
+    written: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One usable result, in the fact's one unit. ``low``/``high`` are the laboratory's own reference range."""
+
+    value: Interval
+    on: date
+    source: str
+    low: Decimal | None = None
+    high: Decimal | None = None
+    normal: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A result that is there but cannot be used, and why."""
+
+    reason: Reason
+    on: date | None
+    source: str
+    detail: str
+
+
+class Series(Protocol):
+    """The readings of one analyte, newest first, and what to say where there are none.
+
+    ``gap`` is why the list may not be complete: ``None`` when the search was answered in full.
+    """
+
+    @property
+    def gap(self) -> Reason | None: ...
+
+    def __iter__(self) -> Iterator[Reading | Unusable]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedOrder:
+    """A recorded (not drafted) order or statement of one JAK inhibitor.
+
+    ``start``/``end`` are ``None`` where the record does not say. ``active`` is the record's own status.
+    """
+
+    drug: str
+    active: bool
+    start: date | None
+    end: date | None
+    dose: OrderedDose
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A drafted order of a JAK inhibitor, as the prescriber has it on the screen.
+
+    ``indication`` and ``jia_category`` are facts with their own reasons; ``on_record`` names the indications
+    found in the child's conditions where the order itself gives none.
+    """
+
+    reference: str
+    drug: str
+    matched_by_name: bool
+    form: Form
+    modified_release: bool
+    dose: OrderedDose
+    indication: Fact
+    jia_category: Fact
+    on_record: tuple[str, ...] = ()
+    ending: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The whole record of one child as of one day."""
+
+    on: date
+    birth: Birth | Cause
+    sex: Fact
+    series: Mapping[str, Series]
+    flags: Mapping[str, Fact]
+    orders: tuple[RecordedOrder, ...]
+    orders_gap: tuple[Cause, ...]
+    notes: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = field(default=())
