@@ -1,0 +1,75 @@
+# The verbs of the project. Bare `make` lists them.
+PYTHON ?= python3
+PORT ?= 8000
+UV ?= uv
+
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := guideline fhir_mappings cards cds_service
+
+# Stamps: an unchanged lock file means nothing to install.
+RUN_READY := $(VENV)/.ready-to-run
+DEV_READY := $(VENV)/.ready-to-develop
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format page mutate samples bench lock clean
+
+help: ## list these verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(RUN_READY) ## the service in demo mode on http://127.0.0.1:8000 (PORT=9000 for another port)
+	@exec $(BIN)/jaki-cds serve --demo --host 127.0.0.1 --port $(PORT)
+
+test: $(DEV_READY) ## every quick test
+	$(BIN)/python -m pytest
+
+check: $(DEV_READY) ## formatter, linter, type checker, table lint, layer test
+	$(BIN)/ruff format --check $(PACKAGES) tests
+	$(BIN)/ruff check $(PACKAGES) tests
+	$(BIN)/mypy --strict $(PACKAGES)
+	$(BIN)/jaki-cds lint
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+format: $(DEV_READY) ## lets the formatter and the linter correct what they can
+	$(BIN)/ruff format $(PACKAGES) tests
+	$(BIN)/ruff check --fix $(PACKAGES) tests
+
+page: $(DEV_READY) ## regenerates the generated pages of docs/
+	$(BIN)/python -m cds_service.settings docs/settings.md
+	@if [ -f guideline/page.py ]; then $(BIN)/python -m guideline.page; fi
+
+mutate: $(DEV_READY) ## flips limits of the tables one by one; a test must notice each
+	@if [ -f tests/mutate.py ]; then $(BIN)/python tests/mutate.py; else echo 'make mutate: not there yet'; fi
+
+samples: $(DEV_READY) ## replays every stored sample case
+	$(BIN)/jaki-cds replay samples
+
+bench: $(DEV_READY) ## the benchmark table
+	@if [ -f tests/bench.py ]; then $(BIN)/python tests/bench.py; else echo 'make bench: not there yet'; fi
+
+lock: ## makes the lock files anew from pyproject.toml (needs uv)
+	printf 'setuptools>=77\n' | $(UV) pip compile pyproject.toml - --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+		--output-file requirements.lock
+	printf 'setuptools>=77\n' | $(UV) pip compile pyproject.toml - --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+		--extra dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean: ## removes everything that was made here, .venv included
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo 'make: $(PYTHON) is not Python 3.11, 3.12 or 3.13. Name one: make PYTHON=python3.12 ...' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_READY): requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV_READY): requirements-dev.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@ $(RUN_READY)

@@ -1,0 +1,146 @@
+"""The Flask application: routes, and what holds for every answer (errors, headers, log line)."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from http import HTTPStatus
+from typing import cast
+
+from flask import Flask, Response, g, request
+from flask.globals import request_ctx
+from werkzeug.exceptions import BadRequest as HttpBadRequest
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import MapAdapter
+
+from cds_service import cors
+from cds_service.bodies import take_rest
+from cds_service.errors import (
+    BadRequest,
+    InternalFault,
+    Issue,
+    Refusal,
+    UnknownService,
+    WrongMethod,
+    operation_outcome,
+)
+from cds_service.logs import request_id
+from cds_service.metrics import ENDPOINTS, OTHER, Metrics
+from cds_service.routes import answer, make_routes, metrics, runtime
+from cds_service.runtime import Runtime, make_runtime
+from cds_service.settings import Settings
+
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    # A page of another site may use the answers where CORS allows it; same-site would forbid that.
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+
+_log = logging.getLogger("jaki_cds")
+
+
+def create_app(settings: Settings, runtime: Runtime | None = None) -> Flask:
+    """The service as a WSGI application; ``runtime`` replaces the one made from ``settings`` (tests)."""
+    app = Flask("cds_service", static_folder=None)
+    app.extensions["jaki_cds"] = runtime or make_runtime(settings)
+    app.extensions["jaki_cds_metrics"] = Metrics()
+    app.url_map.merge_slashes = False
+    app.before_request(_begin)
+    app.before_request(_answer_options)
+    app.after_request(_finish)
+    app.register_error_handler(Refusal, _refuse)
+    app.register_error_handler(HTTPException, _refuse_http)
+    app.register_error_handler(Exception, _fail)
+    app.register_blueprint(make_routes())
+    return app
+
+
+def _begin() -> None:
+    g.start = time.perf_counter()
+    g.request_id = str(uuid.uuid4())
+    g.cards = None
+    request_id.set(g.request_id)
+
+
+def _answer_options() -> Response | None:
+    """Preflights get 204 without authentication, also of an unknown id: the call then gets a readable 404."""
+    if cors.is_preflight(request) and f"{request.path}/".startswith("/cds-services/"):
+        return Response(status=HTTPStatus.NO_CONTENT)
+    if request.method == "OPTIONS" and request.routing_exception is None:
+        response = answer({})
+        response.headers["Allow"] = ", ".join(sorted(_adapter().allowed_methods()))
+        return response
+    return None
+
+
+def _adapter() -> MapAdapter:
+    """The match of this request's address against the routes."""
+    return cast("MapAdapter", request_ctx.url_adapter)
+
+
+def _refuse(refusal: Refusal) -> Response:
+    response = answer(refusal.outcome(), refusal.status)
+    response.headers.extend(refusal.headers)
+    return response
+
+
+def _refuse_http(error: HTTPException) -> Response:
+    """Werkzeug's own refusals, which would be HTML."""
+    if isinstance(error, NotFound):
+        return _redirect() or _refuse(UnknownService())
+    if isinstance(error, MethodNotAllowed):
+        return _refuse(WrongMethod(headers={"Allow": ", ".join(sorted(error.valid_methods or ()))}))
+    if isinstance(error, HttpBadRequest):
+        return _refuse(BadRequest())
+    return _fail(error)
+
+
+def _redirect() -> Response | None:
+    """To the same address without the slash at its end, where there is one."""
+    path = request.path.removesuffix("/")
+    if path == request.path or not _adapter().allowed_methods(path):
+        return None
+    issue = Issue("The address has no slash at its end; see the Location header.")
+    response = answer(operation_outcome("processing", [issue]), HTTPStatus.PERMANENT_REDIRECT)
+    response.autocorrect_location_header = False
+    response.headers["Location"] = request.root_path + path
+    return response
+
+
+def _fail(error: Exception) -> Response:
+    """A fault of ours: a fixed text out, its type and place into the log, its message nowhere."""
+    _log.error("failed", exc_info=error, extra={"fields": {"endpoint": _endpoint()}})
+    return _refuse(InternalFault())
+
+
+def _endpoint() -> str:
+    """Which of the closed list of endpoints was asked for; the path itself is never logged."""
+    name = (request.endpoint or OTHER).removeprefix("cds.")
+    return name if name in ENDPOINTS else OTHER
+
+
+def _finish(response: Response) -> Response:
+    """What every answer gets, whatever became of the request."""
+    for name, value in SECURITY_HEADERS.items():
+        response.headers[name] = value
+    response.headers["X-Request-Id"] = g.request_id
+    cors.add_headers(request, response, runtime().settings)
+    take_rest(request, response)
+
+    seconds = time.perf_counter() - g.start
+    metrics().count_request(_endpoint(), response.status_code, seconds)
+    fields: dict[str, object] = {
+        "endpoint": _endpoint(),
+        "status": response.status_code,
+        "ms": round(seconds * 1000, 1),
+    }
+    if g.cards is not None:
+        fields["cards"] = g.cards
+    _log.info("answered", extra={"fields": fields})
+    request_id.set(None)
+    return response

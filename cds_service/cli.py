@@ -1,0 +1,130 @@
+"""The command ``jaki-cds`` (contract section 1)."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_address
+
+USAGE_ERROR = 2
+# subcommand -> module whose main(args) runs it and returns the exit status
+ELSEWHERE = {
+    "replay": ("cds_service.replay", "replay sample cases and show cards or differences"),
+    "explain": ("cds_service.explain", "show the facts of a request and every row tried on them"),
+    "lint": ("guideline.lint", "check the guideline tables"),
+}
+
+
+class CommandError(Exception):
+    """A command that cannot run; the text is the one line that the user reads."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand and returns its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in ELSEWHERE:
+        module = importlib.import_module(ELSEWHERE[words[0]][0])
+        return int(module.main(words[1:]) or 0)
+    options = _parser().parse_args(words)
+    try:
+        return serve(options)
+    except CommandError as error:
+        print(f"jaki-cds: {error}", file=sys.stderr)
+        return USAGE_ERROR
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jaki-cds", description="JAK inhibitor doses for children, as CDS Hooks."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    server = commands.add_parser("serve", help="run the service", description="Runs the service.")
+    server.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    server.add_argument(
+        "--port", type=_Number(1, 65535), default=8000, help="port to listen on (default: %(default)s)"
+    )
+    server.add_argument(
+        "--workers", type=_Number(1, 64), default=2, help="worker processes (default: %(default)s)"
+    )
+    server.add_argument(
+        "--threads", type=_Number(1, 256), default=8, help="threads each (default: %(default)s)"
+    )
+    server.add_argument(
+        "--demo", action="store_true", help="loopback only, no client authentication, asOf allowed"
+    )
+    for name, (_, purpose) in ELSEWHERE.items():
+        commands.add_parser(name, help=purpose, add_help=False)
+    return parser
+
+
+class _Number:
+    def __init__(self, low: int, high: int) -> None:
+        self.low, self.high = low, high
+
+    def __call__(self, text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not self.low <= int(text) <= self.high:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {self.low} to {self.high}")
+        return int(text)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Runs the service under gunicorn until SIGTERM or Ctrl-C.
+
+    Raises:
+        CommandError: a setting, address or port with which it must not or cannot start.
+    """
+    from cds_service.settings import SettingsError, read_settings
+
+    try:
+        settings = read_settings(os.environ)
+    except SettingsError as error:
+        raise CommandError(str(error)) from None
+    settings = replace(settings, demo=settings.demo or options.demo)
+    if not settings.demo:
+        raise CommandError(
+            "no client is configured, so nobody could call the service; "
+            "start it with --demo to try it on this machine."
+        )
+    if not _is_loopback(options.host):
+        raise CommandError(
+            "demo mode asks no client who it is, so it listens on loopback only; "
+            "use --host 127.0.0.1 or leave it out."
+        )
+    _check_free(options.host, options.port)
+
+    from cds_service.server import Server
+
+    Server(settings, options.host, options.port, options.workers, options.threads).run()
+    return 0
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_free(host: str, port: int) -> None:
+    """One clear line instead of the server's retries."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CommandError(
+                f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0)}; "
+                "choose another with --port."
+            ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Reading and writing JSON: strict about what comes in, exact about what goes out.
+
+The reader refuses what lenient parsers let through and what has stopped servers before: several
+encodings, duplicate members, NaN, numbers that take minutes to convert, nesting that exhausts the
+stack, floods of tiny nodes (RFC 8259; limits after docs/settings.md). Decimals stay exact in both
+directions: ``0.70`` is read and written as ``0.70``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from typing import NoReturn
+
+import msgspec
+
+MAX_DEPTH = 64
+MAX_NODES = 400_000
+MAX_NUMBER_CHARACTERS = 40
+MAX_EXPONENT = 30
+
+_BOM = b"\xef\xbb\xbf"
+_STRUCTURE = b'"[]{},'
+_NOT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
+_COMPLETE_STRING = re.compile(rb'"[^"]*"')
+_INNERMOST = re.compile(rb"(?:\{\}|\[\])+")
+_SUSPECT_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+class UnreadableBody(Exception):
+    """The bytes are not JSON that this service accepts.
+
+    ``reason`` is made of fixed text and numbers of our own (a line, a limit): it never quotes input,
+    so it may be sent and logged.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def read_json(raw: bytes) -> object:
+    """The JSON value in ``raw``: dict, list, str, int, Decimal, bool or None.
+
+    Integers stay ``int``; every number with a fraction or exponent becomes a ``Decimal``.
+
+    Raises:
+        UnreadableBody: anything that is not strict UTF-8 JSON within the limits of this module.
+    """
+    if not raw.strip():
+        raise UnreadableBody("The body is empty; send a JSON object.")
+    if raw.startswith(_BOM):
+        raise UnreadableBody("The body begins with a byte-order mark; send plain UTF-8 without one.")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        reason = f"The body is not valid UTF-8 (byte {error.start}); encode it as UTF-8."
+        raise UnreadableBody(reason) from None
+    _check_structure(raw)
+    try:
+        value: object = json.loads(
+            text,
+            parse_int=_integer,
+            parse_float=_decimal,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_object,
+        )
+    except json.JSONDecodeError as error:
+        # error.msg is one of the standard library's fixed texts; error.doc, the input, is left alone.
+        reason = f"The body is not valid JSON: {error.msg}, line {error.lineno} column {error.colno}."
+        raise UnreadableBody(reason) from None
+    if _SUSPECT_ESCAPE.search(raw):
+        _check_strings(value)
+    return value
+
+
+def write_json(value: object) -> bytes:
+    """``value`` as JSON in UTF-8; a Decimal is written as a number with all its digits."""
+    return _encoder.encode(value)
+
+
+def _check_structure(raw: bytes) -> None:
+    """Refuses floods and deep nesting before the parser builds anything.
+
+    Strings are taken out first, then innermost pairs of brackets are removed as often as nesting is
+    allowed: what is left then is nested too deep. Each step is one pass in C over what remains, and
+    whatever the parser reads before a fault of the text is a part of what was counted here.
+    """
+    bare = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_STRUCTURE)
+    bare = _COMPLETE_STRING.sub(b"", bare)
+    nodes = bare.count(b",") + bare.count(b"{") + bare.count(b"[")
+    if nodes > MAX_NODES:
+        raise UnreadableBody(f"The body has more than {MAX_NODES} values; send fewer resources.")
+    brackets = bare.translate(None, b'",')
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return
+        brackets = _without_innermost(brackets)
+    if brackets:
+        raise UnreadableBody(
+            f"The body is nested deeper than {MAX_DEPTH} levels, or its brackets are not balanced."
+        )
+
+
+def _without_innermost(brackets: bytes) -> bytes:
+    """One level of nesting less: ``[{}{}]`` becomes ``[]``, and that in turn nothing."""
+    return _INNERMOST.sub(b"", brackets)
+
+
+def _integer(literal: str) -> int:
+    if len(literal) > MAX_NUMBER_CHARACTERS:
+        raise UnreadableBody(_number_fault())
+    return int(literal)
+
+
+def _decimal(literal: str) -> Decimal:
+    if len(literal) > MAX_NUMBER_CHARACTERS:
+        raise UnreadableBody(_number_fault())
+    exponent = literal.lower().partition("e")[2]
+    if exponent and abs(int(exponent)) > MAX_EXPONENT:
+        raise UnreadableBody(_number_fault())
+    return Decimal(literal)
+
+
+def _number_fault() -> str:
+    return (
+        f"The body has a number of more than {MAX_NUMBER_CHARACTERS} characters or with an exponent "
+        f"beyond {MAX_EXPONENT}; no measurement needs one."
+    )
+
+
+def _refuse_constant(_literal: str) -> NoReturn:
+    raise UnreadableBody("The body has NaN or Infinity, which are not JSON numbers; leave the member out.")
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise UnreadableBody("An object of the body names one member twice; send each member once.")
+    return members
+
+
+def _check_strings(value: object) -> None:
+    """Refuses NUL and lone surrogates, which only escapes can bring in."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            if "\0" in item or any("\ud800" <= character <= "\udfff" for character in item):
+                raise UnreadableBody("A string of the body holds NUL or half a surrogate pair; remove it.")
+        elif isinstance(item, dict):
+            pending.extend(item.keys())
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)

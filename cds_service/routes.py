@@ -1,0 +1,107 @@
+"""The addresses of the service (contract section 2): each one function, each short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+from flask import Blueprint, Response, current_app, g, request
+
+from cds_service import pipeline
+from cds_service.bodies import read_body
+from cds_service.envelope import check_feedback, read_call
+from cds_service.errors import Unauthorised
+from cds_service.json_reader import write_json
+from cds_service.metrics import Metrics
+from cds_service.runtime import Runtime
+from cds_service.services import SERVICES, Service, discovery
+
+
+def runtime() -> Runtime:
+    return cast("Runtime", current_app.extensions["jaki_cds"])
+
+
+def metrics() -> Metrics:
+    return cast("Metrics", current_app.extensions["jaki_cds_metrics"])
+
+
+def answer(value: object, status: int = 200) -> Response:
+    """``value`` as a JSON answer."""
+    return Response(write_json(value), status, content_type="application/json")
+
+
+def make_routes() -> Blueprint:
+    """All addresses. Services have one rule each, so that an unknown id is 404 for every method.
+
+    A tester who types the base address with a slash at its end makes clients ask for
+    ``/cds-services//<id>``; that is answered as well, since a browser does not redirect a preflight.
+    """
+    routes = Blueprint("cds", __name__)
+
+    def add(rule: str, view: Callable[[], Response], endpoint: str, method: str) -> None:
+        # OPTIONS never gets as far as the view: the application answers it for all addresses alike.
+        routes.add_url_rule(
+            rule, endpoint, view, methods=[method, "OPTIONS"], provide_automatic_options=False
+        )
+
+    add("/cds-services", _discovery, "discovery", "GET")
+    for service in SERVICES.values():
+        call_hook, take_feedback = _hook_view(service), _feedback_view(service)
+        for base in ("/cds-services/", "/cds-services//"):
+            add(f"{base}{service.id}", call_hook, service.id, "POST")
+            add(f"{base}{service.id}/feedback", take_feedback, f"{service.id}/feedback", "POST")
+    add("/healthz", _healthz, "healthz", "GET")
+    add("/readyz", _readyz, "readyz", "GET")
+    add("/metrics", _metrics, "metrics", "GET")
+    return routes
+
+
+def _require_client() -> None:
+    """Demo mode knows no clients; outside it nothing is answered to a caller who has not shown who it is."""
+    if not runtime().settings.demo:
+        raise Unauthorised()
+
+
+def _discovery() -> Response:
+    return answer(discovery())
+
+
+def _hook_view(service: Service) -> Callable[[], Response]:
+    def call_hook() -> Response:
+        _require_client()
+        settings = runtime().settings
+        call = read_call(service, read_body(request, settings.max_body_bytes), settings)
+        response = pipeline.respond(call, runtime())
+        cards = response["cards"]
+        if isinstance(cards, list):
+            g.cards = len(cards)
+            metrics().count_cards(service.id, len(cards))
+        return answer(response)
+
+    return call_hook
+
+
+def _feedback_view(service: Service) -> Callable[[], Response]:
+    def take_feedback() -> Response:
+        """Counts the outcomes. Which cards were sent is not remembered, so an unknown card is no error."""
+        _require_client()
+        for item in check_feedback(read_body(request, runtime().settings.max_body_bytes)):
+            metrics().count_feedback(service.id, item["outcome"])
+        return answer({})
+
+    return take_feedback
+
+
+def _healthz() -> Response:
+    """The process answers; nothing else is looked at."""
+    return answer({"status": "ok"})
+
+
+def _readyz() -> Response:
+    """A worker that runs has loaded its tables: a fault in them stops the start."""
+    runtime()
+    return answer({"status": "ready"})
+
+
+def _metrics() -> Response:
+    return Response(metrics().text(), content_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,207 @@
+"""Settings: environment variables JAKI_CDS_*, read once at start, each with its default and its check.
+
+``docs/settings.md`` is generated from the table below (``make page``); a test keeps the two the same.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PREFIX = "JAKI_CDS_"
+MEBIBYTE = 1024 * 1024
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?")
+_BASE_URL = re.compile(r"https?://[A-Za-z0-9.\-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?")
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; the text names it, its fault and the cure on one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How this process runs. Field ``x`` is the environment variable ``JAKI_CDS_X``."""
+
+    demo: bool = False
+    max_body_bytes: int = 8 * MEBIBYTE
+    allowed_origins: tuple[str, ...] = ()
+    fetch_deadline_ms: int = 2000
+    public_base_url: str | None = None
+    site: Path | None = None
+    log_level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of ``docs/settings.md``: what is written in the environment and what it is read as."""
+
+    field: str
+    default: str
+    values: str
+    meaning: str
+    read: Callable[[str], object]
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.field.upper()
+
+
+def _switch(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError("is neither 0 nor 1")
+    return text == "1"
+
+
+def _whole_number(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text):
+            raise ValueError("is not a whole number")
+        number = int(text)
+        if not low <= number <= high:
+            raise ValueError(f"is not between {low} and {high}")
+        return number
+
+    return read
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(text.replace(",", " ").split())
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                "holds something that is no origin (scheme://host or scheme://host:port, lower case)"
+            )
+    return origins
+
+
+def _base_url(text: str) -> str | None:
+    if not text:
+        return None
+    if not _BASE_URL.fullmatch(text):
+        raise ValueError("is not an http or https address without query and fragment")
+    return text.rstrip("/")
+
+
+def _file(text: str) -> Path | None:
+    if not text:
+        return None
+    path = Path(text)
+    if not path.is_file():
+        raise ValueError("names no file")
+    return path
+
+
+def _log_level(text: str) -> str:
+    if text not in LOG_LEVELS:
+        raise ValueError("is no log level")
+    return text
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "demo",
+        "0",
+        "`0`, `1`",
+        "Demo mode, the same as `jaki-cds serve --demo`: loopback only, no client authentication, "
+        "`asOf` allowed.",
+        _switch,
+    ),
+    Setting(
+        "max_body_bytes",
+        str(8 * MEBIBYTE),
+        "1024 to 67108864",
+        "Largest request body in bytes; a larger one is refused with 413 before it is read.",
+        _whole_number(1024, 64 * MEBIBYTE),
+    ),
+    Setting(
+        "allowed_origins",
+        "",
+        "origins, separated by blanks or commas",
+        "Browser origins that may call the service, compared exactly. In demo mode every "
+        "`http://127.0.0.1:*` and `http://localhost:*` is allowed besides.",
+        _origins,
+    ),
+    Setting(
+        "fetch_deadline_ms",
+        "2000",
+        "300 to 4000",
+        "Milliseconds in all for fetching missing prefetch data from the FHIR server during one call.",
+        _whole_number(300, 4000),
+    ),
+    Setting(
+        "public_base_url",
+        "",
+        "an http or https address",
+        "The address under which clients reach this service, where a proxy stands in front of it.",
+        _base_url,
+    ),
+    Setting(
+        "site",
+        "",
+        "path of a YAML file",
+        "The site's policy: freshness windows, limits of normal, local code maps. A fault in it stops "
+        "the start.",
+        _file,
+    ),
+    Setting(
+        "log_level",
+        "info",
+        ", ".join(f"`{level}`" for level in LOG_LEVELS),
+        "Least level of the log lines on standard error; `info` has one line for each request.",
+        _log_level,
+    ),
+)
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """The settings of ``environment``.
+
+    Raises:
+        SettingsError: a value that cannot be used, or a name with our prefix that is no setting (a
+            misspelt one would otherwise be ignored in silence).
+    """
+    known = {setting.variable for setting in SETTINGS}
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known:
+            raise SettingsError(f"{name} is not a setting; correct its name (docs/settings.md lists all).")
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        try:
+            values[setting.field] = setting.read(environment.get(setting.variable, setting.default))
+        except ValueError as error:
+            raise SettingsError(f"{setting.variable} {error}; allowed: {setting.values}.") from None
+    return Settings(**values)
+
+
+def page() -> str:
+    """The text of ``docs/settings.md``."""
+    rows = [
+        f"| `{setting.variable}` | {f'`{setting.default}`' if setting.default else 'none'} "
+        f"| {setting.values} | {setting.meaning} |"
+        for setting in SETTINGS
+    ]
+    return "\n".join(
+        [
+            "# Settings",
+            "",
+            "Generated from `cds_service/settings.py` by `make page`; change it there.",
+            "",
+            "Settings are environment variables, read once at the start. A value that cannot be used,",
+            f"or a name with the prefix `{PREFIX}` that is not listed here, stops the start with one line",
+            "that says so.",
+            "",
+            "| variable | default | values | meaning |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(page(), encoding="utf-8")

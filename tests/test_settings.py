@@ -1,0 +1,69 @@
+"""Settings: each read, checked and listed in docs/settings.md."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from cds_service.settings import SETTINGS, Settings, SettingsError, page, read_settings
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_without_environment_everything_has_its_default() -> None:
+    assert read_settings({"PATH": "/bin"}) == Settings()
+
+
+def test_every_setting_is_on_the_page() -> None:
+    assert {setting.field for setting in SETTINGS} == {field.name for field in fields(Settings)}
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    for setting in SETTINGS:
+        assert f"`{setting.variable}`" in text
+    assert text == page(), "docs/settings.md is out of date; run make page"
+
+
+GOOD: list[tuple[str, str, str, object]] = [
+    ("DEMO", "1", "demo", True),
+    ("MAX_BODY_BYTES", "2048", "max_body_bytes", 2048),
+    (
+        "ALLOWED_ORIGINS",
+        "https://a.example, http://b.example:81",
+        "allowed_origins",
+        ("https://a.example", "http://b.example:81"),
+    ),
+    ("FETCH_DEADLINE_MS", "300", "fetch_deadline_ms", 300),
+    ("PUBLIC_BASE_URL", "https://cds.example.org/jaki/", "public_base_url", "https://cds.example.org/jaki"),
+    ("LOG_LEVEL", "error", "log_level", "error"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "field", "value"), GOOD)
+def test_a_good_value(name: str, text: str, field: str, value: object) -> None:
+    assert getattr(read_settings({f"JAKI_CDS_{name}": text}), field) == value
+
+
+BAD = [
+    ("DEMO", "yes"),
+    ("MAX_BODY_BYTES", "8MB"),
+    ("MAX_BODY_BYTES", "10"),
+    ("MAX_BODY_BYTES", "-1"),
+    ("ALLOWED_ORIGINS", "*"),
+    ("ALLOWED_ORIGINS", "https://a.example/path"),
+    ("FETCH_DEADLINE_MS", "299"),
+    ("FETCH_DEADLINE_MS", "4001"),
+    ("PUBLIC_BASE_URL", "cds.example.org"),
+    ("PUBLIC_BASE_URL", "https://cds.example.org/?a=b"),
+    ("SITE", "/no/such/site.yaml"),
+    ("LOG_LEVEL", "loud"),
+    ("LOGLEVEL", "info"),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), BAD)
+def test_a_bad_value_or_name_is_told_on_one_line(name: str, text: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        read_settings({f"JAKI_CDS_{name}": text})
+    assert str(refusal.value).startswith(f"JAKI_CDS_{name} ")
+    assert "\n" not in str(refusal.value)
