@@ -13,6 +13,7 @@ import logging
 import socket
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -527,6 +528,29 @@ def test_a_server_that_never_shakes_hands_ends_by_the_deadline() -> None:
         secure = client(policy)
         fetched = fetch_in_time(lambda: secure.fetch_all(base, None, {"key": SEARCH})["key"], 0.450)
     assert fetched.state is NOT_FETCHABLE
+
+
+def stall_midway(line: socket.socket, _head: str, server: Server) -> None:
+    server.stopped.wait(0.2)
+    line.sendall(faults.message(200, b" " * 99)[:-50])
+    server.stopped.wait()
+
+
+@pytest.mark.parametrize("behaviour", [faults.drip_body, stall_midway])
+def test_an_attempt_ends_at_its_own_limit_well_before_the_deadline(behaviour: faults.Behaviour) -> None:
+    policy = FetchPolicy(allow_loopback=True, allow_http=True, attempt_ms=300)
+    with Server(behaviour) as server:
+        fetched = fetch_in_time(lambda: one(server, policy=policy), 0.400)
+    assert fetched == Fetched(NOT_FETCHABLE, why="the server did not answer in time")
+
+
+def test_a_fetch_that_was_given_up_leaves_no_thread_behind() -> None:
+    with Server(faults.drip_head) as server:
+        one(server, policy=FetchPolicy(allow_loopback=True, allow_http=True, deadline_ms=100))
+        left = [thread for thread in threading.enumerate() if thread.name == "fhir-fetch"]
+        for thread in left:
+            thread.join(1)
+        assert not any(thread.is_alive() for thread in left)
 
 
 @pytest.fixture
