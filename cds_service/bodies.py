@@ -21,9 +21,11 @@ from cds_service.json_reader import UnreadableBody, read_json
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-STALL_SECONDS = 5.0
+STALL_SECONDS = 4.0
 DRAIN_SECONDS = 5.0
 DRAIN_BYTES = 64 * 1024 * 1024
+# How far the body got, kept in the request's environment; nothing there: not touched yet.
+_STATE, _READ, _LOST = "jaki_cds.body", "read", "lost"
 _PIECE = 64 * 1024
 _JSON = re.compile(r"application/(?:json|[a-z0-9.!#$&^_-]+\+json)")
 
@@ -55,8 +57,9 @@ def _read(request: Request, length: int) -> bytes:
         with _timeout(request.environ, STALL_SECONDS):
             raw: bytes = stream.read(length)
     except OSError:
+        request.environ[_STATE] = _LOST
         raise BadRequest("The body did not arrive in time; send it without a pause.") from None
-    request.environ["jaki_cds.body_read"] = len(raw) == length
+    request.environ[_STATE] = _READ if len(raw) == length else _LOST
     if len(raw) != length:
         raise BadRequest("The body is shorter than its Content-Length.")
     return raw
@@ -68,7 +71,7 @@ def take_rest(request: Request, response: Response) -> None:
     A client that is still sending when its connection is closed loses the answer with it. Reading on is
     bounded in bytes and time; past that the connection is closed all the same.
     """
-    if request.environ.get("jaki_cds.body_read") or "gunicorn.socket" not in request.environ:
+    if request.environ.get(_STATE) == _READ or "gunicorn.socket" not in request.environ:
         return
     if request.content_length or "Transfer-Encoding" in request.headers:
         # The request's context is gone by then, so its environment is taken along.
@@ -77,6 +80,9 @@ def take_rest(request: Request, response: Response) -> None:
 
 
 def _drain(environ: WSGIEnvironment) -> None:
+    if environ.get(_STATE) == _LOST:
+        _close(environ)
+        return
     stream = environ["wsgi.input"]
     end = time.monotonic() + DRAIN_SECONDS
     left = DRAIN_BYTES
@@ -87,6 +93,10 @@ def _drain(environ: WSGIEnvironment) -> None:
             if not piece:
                 return
             left -= len(piece)
+    _close(environ)
+
+
+def _close(environ: WSGIEnvironment) -> None:
     with contextlib.suppress(OSError):
         environ["gunicorn.socket"].shutdown(socket.SHUT_RDWR)
 

@@ -16,7 +16,15 @@ from cds_service.services import SERVICES
 OTHER = "other"
 ROWS = 64
 STATUSES = (200, 204, 308, 400, 401, 403, 404, 405, 411, 412, 413, 415, 429, 500, 503)
-ENDPOINTS = ("discovery", *SERVICES, *(f"{service}/feedback" for service in SERVICES), OTHER)
+ENDPOINTS = (
+    "discovery",
+    *SERVICES,
+    *(f"{service}/feedback" for service in SERVICES),
+    "healthz",
+    "readyz",
+    "metrics",
+    OTHER,
+)
 OUTCOMES = ("accepted", "overridden")
 
 _CELL = struct.Struct("=Q")

@@ -37,6 +37,8 @@ class Server(BaseApplication):
             "graceful_timeout": GRACEFUL_SECONDS,
             "proc_name": "jaki-cds",
             "accesslog": None,
+            # Else gunicorn makes a socket for remote control in the home directory.
+            "control_socket_disable": True,
             # At lower levels gunicorn quotes what it refuses, and that may hold data of a patient.
             "loglevel": "error",
             "when_ready": lambda _arbiter: self._say_ready(),

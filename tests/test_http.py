@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from cds_service import pipeline
@@ -402,8 +404,7 @@ def test_answers_and_errors_are_readable_to_an_allowed_origin(
 
 
 def test_a_configured_origin_is_compared_exactly() -> None:
-    settings = Settings(demo=False, allowed_origins=("https://ehr.example.org",))
-    client = create_app(settings).test_client()
+    client = create_app(Settings(demo=False, allowed_origins=("https://ehr.example.org",))).test_client()
     allowed = client.post(ORDER_SIGN_URL, json={}, headers={"Origin": "https://ehr.example.org"})
     assert (allowed.status_code, allowed.headers["Access-Control-Allow-Origin"]) == (
         401,
@@ -421,6 +422,35 @@ def test_no_cors_at_all_by_default_outside_demo_mode() -> None:
     response = client.get("/cds-services", headers={"Origin": LOOPBACK})
     assert "Vary" not in response.headers
     assert "Access-Control-Allow-Origin" not in response.headers
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(service=st.sampled_from(sorted(SERVICES)), suffix=st.sampled_from(["", "/feedback"]), data=st.data())
+@settings(deadline=None, max_examples=300)
+def test_any_value_in_any_place_is_answered_or_refused(
+    app: Flask, service: str, suffix: str, data: st.DataObject
+) -> None:
+    """One member of a good request replaced by anything: never a 500."""
+    body: Any = copy.deepcopy(FEEDBACK if suffix else body_of(service))
+    body["extension"] = {"org.jaki-cds": {"asOf": "2026-06-01"}}
+    place = body
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
+            break
+        place = place[key]
+    place[key] = data.draw(JSON_VALUES)
+    response = app.test_client().post(f"/cds-services/{service}{suffix}", json=body)
+    assert response.status_code in (200, 400, 412)
+    if response.status_code != 200:
+        assert_refused(response, response.status_code)
 
 
 def test_a_plain_options_is_no_preflight(client: FlaskClient) -> None:

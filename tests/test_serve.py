@@ -113,6 +113,13 @@ def test_a_too_large_body_is_refused_before_it_is_sent(port: int) -> None:
     assert time.monotonic() - start < 2
 
 
+def test_a_body_that_stalls_costs_a_few_seconds_and_no_more(port: int) -> None:
+    start = time.monotonic()
+    status, _, body = exchange(port, head("Content-Length: 100") + b"{")
+    assert (status, time.monotonic() - start < 5) == (400, True)
+    assert b"in time" in body
+
+
 def test_a_post_without_length(port: int) -> None:
     assert exchange(port, head())[0] == 411
 
