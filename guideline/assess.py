@@ -10,6 +10,7 @@ from guideline.dosing import (
     band_crossed,
     check_facts,
     egfr_crossed,
+    per_kg,
     phase_facts,
     reference_doses,
     select,
@@ -64,6 +65,7 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
     return OrderAssessment(
         order=draft.reference,
         drug=draft.drug,
+        drafted=draft.dose,
         matched_by_name=draft.matched_by_name,
         findings=findings,
         dose=dose,
@@ -192,7 +194,7 @@ def _finding(tried: _Tried, draft: Draft) -> Finding:
         title=table.title,
         evidence=answer.evidence,
         missing=answer.causes if tried.outcome is Outcome.CANNOT_ASSESS else answer.doubts,
-        always=not row.boxes,
+        about_dose=table.after_dose or table.about_dose or row.dose is not None,
     )
 
 
@@ -266,6 +268,7 @@ def _dose(
             (*answer.evidence, *(licence.evidence if disagrees and isinstance(licence, Known) else ()))
         ),
         missing=unique((*answer.doubts, *unchecked)),
+        about_dose=True,
     )
     schedule = facts["schedule"]
     phase = table.gives.get("phase") or (schedule.value if isinstance(schedule, Known) else "")
@@ -278,8 +281,7 @@ def _dose(
         form=row.form,
         provisional=bool(answer.doubts) or any(_could_bar(t) for t in tried),
         verdict=verdict_of(draft.dose, row.dose),
-        draft=draft.dose.regimen,
-        why_unreadable=draft.dose.why,
+        mg_per_kg_day=per_kg(row.dose, facts["weight"]),
     )
     return advice, finding
 

@@ -290,6 +290,14 @@ def _licence(derived: Derived, draft: Draft, tables: Tables, row: Regimen | None
     return Known(NO)
 
 
+def per_kg(regimen: Regimen, weight: Fact) -> Decimal | None:
+    """mg per kg per day, for information only (A-12, A-77)."""
+    exact = (
+        weight.value.exact if not isinstance(weight, Missing) and isinstance(weight.value, Interval) else None
+    )
+    return regimen.mg_per_day / exact if exact else None
+
+
 # --- doses as text only -------------------------------------------------------------------------------------------------------
 
 
@@ -300,7 +308,9 @@ def reference_doses(
     if not isinstance(derived.facts["indication"], Known):
         return _by_indication(derived, draft, tables)
     if selection.outside and selection.row is not None and selection.row.dose is not None:
-        return (ReferenceDose(selection.row.id, "For reference only, not suggested", selection.row.dose),)
+        dose = selection.row.dose
+        each = per_kg(dose, derived.facts["weight"])
+        return (ReferenceDose(selection.row.id, "For reference only, not suggested", dose, each),)
     if crossed and selection.row is not None:
         then = derived.egfr_at_running_start
         facts = {**derived.facts, "egfr": then} if then is not None else derived.facts

@@ -17,8 +17,8 @@ VOCABULARY = Path(__file__).with_name("facts.yaml")
 class FactKind:
     """One entry of the vocabulary.
 
-    ``read_from`` names the lists of the record that it comes from; ``concepts`` the code lists that make a
-    yes/no fact "yes"; ``uses`` the facts that a derived one is made from; ``named`` is the name that evidence
+    ``read_from`` names the lists of the record that it comes from; ``concepts`` the code lists behind it
+    (of a series' results, or those that make a yes/no fact "yes"); ``uses`` the facts that a derived one is made from; ``named`` is the name that evidence
     and missing carry in public.
     """
 
@@ -54,7 +54,7 @@ def vocabulary() -> Mapping[str, FactKind]:
             unit=entry.get("unit"),
             options=tuple(entry.get("options", ())),
             read_from=tuple(part.strip() for part in entry["from"].split(",")),
-            concepts=tuple(entry.get("concepts", ())),
+            concepts=tuple(entry.get("concepts", [name] if entry["from"] == "series" else ())),
             ever=entry.get("statuses") == "ever",
             uses=tuple(entry.get("uses", ())),
             named=entry.get("named", name),

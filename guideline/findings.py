@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from guideline.doses import Form, Regimen
+from guideline.doses import Form, OrderedDose, Regimen
 from guideline.values import Cause, Evidence
 
 
@@ -60,7 +60,7 @@ class Finding:
     """One statement of the guideline, applied to one child and one order.
 
     ``say`` is the row's sentence for the prescriber, ``rule`` the row's conditions in words, ``cite`` where the
-    guideline says so.
+    guideline says so. ``about_dose`` findings belong beside the dose.
     """
 
     id: str
@@ -75,9 +75,9 @@ class Finding:
     rule: str
     cite: str
     title: str
+    about_dose: bool = False
     evidence: tuple[Evidence, ...] = ()
     missing: tuple[Cause, ...] = ()
-    always: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,7 @@ class DoseAdvice:
     form: Form
     provisional: bool
     verdict: Verdict
-    draft: Regimen | None
-    why_unreadable: str | None = None
+    mg_per_kg_day: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +102,7 @@ class ReferenceDose:
     row: str
     heading: str
     regimen: Regimen
+    mg_per_kg_day: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,7 @@ class OrderAssessment:
 
     order: str
     drug: str
+    drafted: OrderedDose
     matched_by_name: bool
     findings: tuple[Finding, ...]
     dose: DoseAdvice | None

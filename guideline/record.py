@@ -7,13 +7,13 @@ lazily, so that a long history costs nothing where the newest value decides.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Protocol
 
 from guideline.doses import Form, OrderedDose
-from guideline.values import Cause, Evidence, Fact, Interval, Reason
+from guideline.values import Cause, Fact, Interval, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,4 +108,3 @@ class Record:
     orders: tuple[RecordedOrder, ...]
     orders_gap: tuple[Cause, ...]
     notes: tuple[str, ...] = ()
-    evidence: tuple[Evidence, ...] = field(default=())

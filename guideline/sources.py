@@ -51,3 +51,9 @@ def the_source() -> Source:
 def egfr_constant() -> Decimal:
     """The constant of the printed eGFR formula (section 6.2b iii)."""
     return Decimal(read_yaml(HERE / "formulas.yaml")["egfr"]["constant"])
+
+
+@cache
+def solution_mg_per_ml() -> Decimal:
+    """The strength of the oral solution in which section 5.3 states its volumes."""
+    return Decimal(read_yaml(HERE / "formulas.yaml")["solution"]["mg_per_ml"])

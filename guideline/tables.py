@@ -82,6 +82,7 @@ class Table:
     speaks_for: str | None
     after_dose: bool
     cross_check: bool
+    about_dose: bool
     rows: tuple[Row, ...]
 
     @property
@@ -171,6 +172,7 @@ def build_table(entry: Mapping[str, Any], file: str) -> Table:
         speaks_for=entry.get("speaks_for"),
         after_dose=entry.get("after") == "dose",
         cross_check=entry.get("cross_check") == "true",
+        about_dose=entry.get("about") == "dose",
         rows=rows,
     )
     if table.exactly_one:

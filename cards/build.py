@@ -1,0 +1,408 @@
+"""Findings -> cards: who stands on which card, in what order, in what words. No clinical decision is taken here.
+
+Per order: each critical finding its own card (more than three are merged), the dose, the warnings in one, what
+could not be checked in one, the notes in one. Most severe first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from cards import text
+from cards.model import Action, Card, JsonObject, Suggestion
+from guideline.doses import Administration, DoseState, Regimen
+from guideline.findings import (
+    DoseAdvice,
+    Finding,
+    OrderAssessment,
+    Outcome,
+    ReferenceDose,
+    Severity,
+    Verdict,
+)
+from guideline.sources import the_source
+from guideline.values import Cause, Evidence
+from guideline.words import unit_words
+
+MOST_CRITICAL_CARDS = 3
+EXTENSION = "org.jaki-cds"
+TOPICS = "urn:jaki-cds:topic"
+OVERRIDE_REASONS = "urn:jaki-cds:override-reason"
+
+NewUuid = Callable[[], str]
+Dosage = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """What every card of an answer shares."""
+
+    as_of: date
+    new_uuid: NewUuid
+
+
+@dataclass(frozen=True, slots=True)
+class OrderToCard:
+    """One assessed order with what a suggestion needs: the draft itself and the dosage to put in its place."""
+
+    assessment: OrderAssessment
+    draft: Mapping[str, Any]
+    dosage: Dosage | None
+
+
+def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
+    """The cards of one order, most severe first."""
+    a = order.assessment
+    on_dose_card, rest = _split_dose(a)
+    critical = [f for f in rest if f.severity is Severity.CRITICAL and f.outcome is not Outcome.CANNOT_ASSESS]
+    gaps = [f for f in rest if f.outcome is Outcome.CANNOT_ASSESS]
+    warnings = [f for f in rest if f not in critical and f not in gaps and f.severity is Severity.WARNING]
+    notes = [f for f in rest if f not in critical and f not in gaps and f not in warnings]
+    groups: list[tuple[str, list[Finding]]] = []
+    if len(critical) > MOST_CRITICAL_CARDS:
+        groups.append(("critical", critical))
+    else:
+        groups += [("critical", [finding]) for finding in critical]
+    groups += [
+        (name, found) for name, found in (("warnings", warnings), ("gaps", gaps), ("notes", notes)) if found
+    ]
+    cards = []
+    if a.dose is not None:
+        cards.append(_dose_card(order, on_dose_card, occasion))
+    # What explains the missing dose stands on the first card below.
+    for index, (name, found) in enumerate(groups):
+        cards.append(_card(name, found, a, occasion, leads=index == 0 and a.dose is None))
+    return sorted(cards, key=lambda card: Severity(card.indicator).rank)
+
+
+def _split_dose(a: OrderAssessment) -> tuple[list[Finding], list[Finding]]:
+    if a.dose is None:
+        return [], list(a.findings)
+    beside = [
+        f
+        for f in a.findings
+        if f.id == a.dose.row
+        or (f.about_dose and f.outcome is Outcome.HIT and f.severity is not Severity.CRITICAL)
+    ]
+    return beside, [f for f in a.findings if f not in beside]
+
+
+# --- the dose card ------------------------------------------------------------------------------------------------
+
+
+def _dose_card(order: OrderToCard, findings: list[Finding], occasion: Occasion) -> Card:
+    a = order.assessment
+    dose = a.dose
+    assert dose is not None
+    findings = sorted(findings, key=lambda f: f.id != dose.row)
+    lines = _dose_lines(a, dose, findings)
+    suggestions = () if order.dosage is None else (_suggestion(order, dose, order.dosage, occasion),)
+    return _finished(
+        occasion,
+        topic="jakidose",
+        summary=_dose_summary(a, dose),
+        detail=_detail(a, findings, occasion, lines),
+        findings=findings,
+        dose=_dose_json(dose, a.drafted.regimen),
+        suggestions=suggestions,
+    )
+
+
+_INDICATIONS = {"jia": "JIA", "jdm": "JDM", "interferonopathy": "interferonopathy"}
+
+
+def _dose_summary(a: OrderAssessment, dose: DoseAdvice) -> str:
+    phase = "escalated dose " if dose.phase == "escalated" else ""
+    provisional = "provisionally " if dose.provisional else ""
+    head = f"{text.capital(a.drug)} in {_INDICATIONS[dose.indication]}: {provisional}{phase}{text.regimen(dose.regimen)}"
+    drafted = text.drafted(a.drafted)
+    tails = {
+        Verdict.MATCH: "; the draft matches",
+        Verdict.OVER: f"; drafted {drafted} is above it",
+        Verdict.UNDER: f"; drafted {drafted} is below it",
+        Verdict.SCHEDULE: f"; drafted {drafted} is split differently",
+        Verdict.ABSENT: "; no dose drafted yet",
+        Verdict.UNREADABLE: "; the drafted dose could not be read",
+    }
+    return head + tails[dose.verdict]
+
+
+def _dose_lines(a: OrderAssessment, dose: DoseAdvice, findings: Sequence[Finding]) -> list[str]:
+    words = text.wording()
+    lines = []
+    if dose.provisional:
+        lines.append(
+            "**Provisional.** Something that could bar this dose is not known; see what could not be checked, "
+            "and settle it first."
+        )
+    lines += [f"- {_sentence(f)}" for f in findings]
+    drafted = text.regimen(a.drafted.regimen) if a.drafted.regimen is not None else "no dose"
+    if a.drafted.regimen is not None:
+        drafted += f" ({text.plain(a.drafted.regimen.mg_per_day)} mg per day)"
+    elif a.drafted.state is DoseState.UNREADABLE:
+        drafted = f"not readable ({a.drafted.why})" if a.drafted.why else "not readable"
+    lines.append("")
+    lines.append("| | dose |")
+    lines.append("|---|---|")
+    lines.append(f"| guideline ({dose.row}) | {text.regimen_in_full(dose.regimen, dose.form)} |")
+    lines.append(f"| drafted | {drafted} |")
+    lines.append("")
+    lines.append(words["verdicts"][dose.verdict.value])
+    if dose.mg_per_kg_day is not None:
+        lines.append(f"For information: {text.rounded(dose.mg_per_kg_day, 2)} mg per kg per day.")
+    return lines
+
+
+def _suggestion(order: OrderToCard, dose: DoseAdvice, dosage: Dosage, occasion: Occasion) -> Suggestion:
+    label = text.summary(
+        f"Set the dose to {text.regimen(dose.regimen)}" + (" (provisional)" if dose.provisional else "")
+    )
+    updated = {**order.draft, "dosageInstruction": dosage}
+    action = Action("update", f"{label} in the drafted {dose.drug} order", updated)
+    return Suggestion(label, occasion.new_uuid(), not dose.provisional, (action,))
+
+
+def _dose_json(dose: DoseAdvice, drafted: Regimen | None) -> JsonObject:
+    found: JsonObject = {
+        "id": dose.row,
+        "drug": dose.drug,
+        "indication": dose.indication,
+        "phase": dose.phase,
+        "administrations": [_administration_json(a) for a in dose.regimen.administrations],
+        "mgPerDay": _number(dose.regimen.mg_per_day),
+        "form": dose.form.value,
+    }
+    if dose.provisional:
+        found["provisional"] = True
+    found["order"] = {"verdict": dose.verdict.value}
+    if drafted is not None:
+        found["order"] = {"mgPerDay": _number(drafted.mg_per_day), **found["order"]}
+    return found
+
+
+def _administration_json(a: Administration) -> JsonObject:
+    if a.when is not None:
+        return {"when": a.when.value, "mg": _number(a.mg)}
+    assert a.times_per_day is not None
+    return {"timesPerDay": _number(a.times_per_day), "mg": _number(a.mg)}
+
+
+# --- the other cards --------------------------------------------------------------------------------------------------
+
+
+def _card(name: str, findings: list[Finding], a: OrderAssessment, occasion: Occasion, *, leads: bool) -> Card:
+    drafted = text.drafted(a.drafted)
+    who = text.capital(a.drug) + (f" {drafted}" if drafted else "")
+    if name == "gaps":
+        lines = _gap_lines(findings)
+        names = list(dict.fromkeys(text.name_of(c.fact) for f in findings for c in _told(f.missing)))
+        headline = f"{who}: could not check - {text.joined(names)} missing or unusable"
+    else:
+        lines = [f"- {_sentence(f)}" for f in findings]
+        headline = _headline(name, who, findings)
+    if leads:
+        lines += _no_dose_lines(a)
+    topic = f"jaki{name}"
+    if name == "critical" and len(findings) == 1:
+        topic += findings[0].id.replace("-", "")
+    return _finished(
+        occasion,
+        topic=topic,
+        summary=headline,
+        detail=_detail(a, findings, occasion, lines),
+        findings=findings,
+    )
+
+
+def _headline(name: str, who: str, findings: Sequence[Finding]) -> str:
+    first = findings[0]
+    say = first.say.split(". ")[0].rstrip(".")
+    data = f" ({text.amount(first.evidence[0].value, first.evidence[0].unit)})" if _has_number(first) else ""
+    label = f"{text.name_of(first.evidence[0].fact)}{data}: " if data else ""
+    more = f" (+{len(findings) - 1} more)" if len(findings) > 1 else ""
+    if name == "notes":
+        return f"{who}: notes - {say}{more}"
+    return f"{who}: {label}{say}{more}"
+
+
+def _has_number(finding: Finding) -> bool:
+    return bool(finding.evidence) and isinstance(finding.evidence[0].value, Decimal)
+
+
+def _sentence(finding: Finding) -> str:
+    bold = "**" if finding.severity is not Severity.INFO else ""
+    label = {"printed": "", "derived": " (derived from the guideline)", "default": " (service default)"}
+    return f"{bold}{finding.say}{bold}{label[finding.origin.value]} [{finding.id}]"
+
+
+def _told(causes: Iterable[Cause]) -> list[Cause]:
+    """The causes worth telling: an eGFR that lacks its creatinine is told by the creatinine."""
+    found = list(causes)
+    named = {cause.fact for cause in found}
+    if named & {"creatinine", "height"}:
+        found = [cause for cause in found if cause.fact != "egfr"]
+    return found
+
+
+def _gap_lines(findings: Sequence[Finding]) -> list[str]:
+    by_gap: dict[str, list[Finding]] = {}
+    for finding in findings:
+        for cause in _told(finding.missing):
+            by_gap.setdefault(text.gap(cause), []).append(finding)
+    lines = ["Could not be checked for this child:", ""]
+    for gap, concerned in by_gap.items():
+        titles = list(dict.fromkeys(f.title for f in concerned))
+        ids = ", ".join(dict.fromkeys(f.id for f in concerned))
+        lines.append(f"- **{text.capital(gap)}** - needed for: {text.joined(titles)} [{ids}]")
+    return lines
+
+
+def _no_dose_lines(a: OrderAssessment) -> list[str]:
+    lines = [
+        "",
+        "**No dose is suggested.**"
+        + (f" Withheld by {text.joined(a.withheld_by)}." if a.withheld_by else ""),
+    ]
+    lines += [_reference_line(reference) for reference in a.reference_doses]
+    return lines
+
+
+def _reference_line(reference: ReferenceDose) -> str:
+    each = (
+        f", {text.rounded(reference.mg_per_kg_day, 2)} mg per kg per day"
+        if reference.mg_per_kg_day is not None
+        else ""
+    )
+    total = text.plain(reference.regimen.mg_per_day)
+    return f"- {reference.heading}: {text.regimen(reference.regimen)} ({total} mg per day{each}) [{reference.row}]"
+
+
+# --- what every card has ---------------------------------------------------------------------------------------------------
+
+
+def _detail(a: OrderAssessment, findings: Sequence[Finding], occasion: Occasion, lines: list[str]) -> str:
+    parts = ["\n".join(lines).strip()]
+    evidence = list(dict.fromkeys(e for f in findings for e in f.evidence if e.fact != "doseDrafted"))
+    if evidence:
+        parts.append("Data used: " + "; ".join(dict.fromkeys(text.datum(e) for e in evidence)) + ".")
+    if a.egfr is not None and any(e.fact in ("egfr", "creatinine") for e in evidence):
+        parts.append(_egfr_line(a))
+    parts.append("Guideline: " + "; ".join(dict.fromkeys(_citation(f) for f in findings)) + ".")
+    unsure = list(dict.fromkeys(text.gap(c) for f in findings for c in _told(f.missing)))
+    if unsure and not all(f.outcome is Outcome.CANNOT_ASSESS for f in findings):
+        parts.append("Not certain: " + "; ".join(unsure) + ".")
+    if a.matched_by_name:
+        parts.append("The drug was recognised by its name, not by a code.")
+    if a.notes:
+        parts.append(" ".join(a.notes))
+    source, words = the_source(), text.wording()
+    parts.append(
+        f"{words['disclaimer']} {words['not_reviewed']} {source.short}, accepted {text.day(source.accepted)}; "
+        f"evaluated as of {text.day(occasion.as_of)}."
+    )
+    return "\n\n".join(parts)
+
+
+def _egfr_line(a: OrderAssessment) -> str:
+    assert a.egfr is not None
+    e = a.egfr
+    return (
+        f"Calculation: eGFR = {text.plain(e.constant)} × height {text.plain(e.height_cm)} cm / creatinine "
+        f"{text.rounded(e.creatinine_umol_l, 2)} µmol/L = {text.rounded(e.egfr)} {unit_words('mL/min/{1.73_m2}')}."
+    )
+
+
+def _citation(finding: Finding) -> str:
+    rule = f", row: {finding.rule}" if finding.rule != "always" else ""
+    return f"{finding.id}: {finding.cite}{rule}"
+
+
+def _finished(
+    occasion: Occasion,
+    *,
+    topic: str,
+    summary: str,
+    detail: str,
+    findings: Sequence[Finding],
+    dose: JsonObject | None = None,
+    suggestions: tuple[Suggestion, ...] = (),
+) -> Card:
+    source = the_source()
+    indicator = min((f.severity for f in findings), key=lambda s: s.rank)
+    extension: JsonObject = {
+        "edition": source.id,
+        "knowledgeVersion": source.knowledge_version,
+        "asOf": occasion.as_of.isoformat(),
+        "findings": [finding_json(f) for f in findings],
+    }
+    if dose is not None:
+        extension["dose"] = dose
+    return Card(
+        uuid=occasion.new_uuid(),
+        summary=text.summary(summary),
+        detail=detail,
+        indicator=indicator.value,
+        source={
+            "label": f"{source.short} ({source.id})",
+            "url": source.url,
+            "topic": {"system": TOPICS, "code": topic},
+        },
+        extension={EXTENSION: extension},
+        suggestions=suggestions,
+        override_reasons=_override_reasons() if indicator is not Severity.INFO else (),
+    )
+
+
+def _override_reasons() -> tuple[JsonObject, ...]:
+    return tuple({"system": OVERRIDE_REASONS, **reason} for reason in text.wording()["override_reasons"])
+
+
+def finding_json(finding: Finding) -> JsonObject:
+    """The machine-readable finding of the contract."""
+    found: JsonObject = {
+        "id": finding.id,
+        "outcome": finding.outcome.value,
+        "severity": finding.severity.value,
+        "kind": finding.kind.value,
+        "origin": finding.origin.value,
+        "section": finding.section,
+        "drug": finding.drug,
+        "evidence": [_evidence_json(e) for e in finding.evidence],
+        "missing": [{"fact": c.fact, "reason": c.reason.value} for c in _once(finding.missing)],
+    }
+    if finding.order is not None:
+        found["order"] = finding.order
+    return found
+
+
+def _once(causes: Iterable[Cause]) -> list[Cause]:
+    return list({(c.fact, c.reason): c for c in causes}.values())
+
+
+def _evidence_json(e: Evidence) -> JsonObject:
+    found: JsonObject = {
+        "fact": e.fact,
+        "value": _number(e.value) if isinstance(e.value, Decimal) else e.value,
+    }
+    if e.unit is not None:
+        found["unit"] = e.unit
+    if e.on is not None:
+        found["date"] = e.on.isoformat()
+    if e.source is not None:
+        found["source"] = e.source
+    return found
+
+
+def _number(value: Decimal) -> Decimal | int:
+    """A JSON number: whole ones as integers, calculated ones to four places."""
+    if value == value.to_integral_value():
+        return int(value)
+    short = value.quantize(Decimal(1).scaleb(-_PLACES))
+    return value if short == value else short
+
+
+_PLACES = 4

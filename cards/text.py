@@ -1,0 +1,145 @@
+"""Text of the cards: numbers, dates and doses as a clinician writes them, and the escaping of everything else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date
+from decimal import ROUND_HALF_EVEN, Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from guideline.doses import Administration, Form, OrderedDose, Regimen, When
+from guideline.facts import vocabulary
+from guideline.sources import solution_mg_per_ml
+from guideline.values import Cause, Evidence
+from guideline.words import unit_words
+from guideline.yaml_text import read_yaml
+
+LONGEST_SUMMARY = 139
+_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+_UNSEEN = re.compile(r"[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_MONTHS = ("January February March April May June July August September October November December").split()
+_TIMES = {1: "once daily", 2: "twice daily", 3: "three times daily", 4: "four times daily"}
+_WHEN = {When.MORN: "morning", When.AFT: "afternoon", When.EVE: "evening"}
+
+
+@cache
+def wording() -> Mapping[str, Any]:
+    loaded: Mapping[str, Any] = read_yaml(Path(__file__).with_name("wording.yaml"))
+    return loaded
+
+
+def escaped(text: str) -> str:
+    """Text that is not our own, fit for GFM: no Markdown, no HTML, no control or bidirectional characters."""
+    return _PUNCTUATION.sub(r"\\\1", " ".join(_UNSEEN.sub(" ", text).split()))
+
+
+def day(value: date) -> str:
+    return f"{value.day} {_MONTHS[value.month - 1]} {value.year}"
+
+
+def plain(number: Decimal) -> str:
+    """A number without exponent or idle zeros."""
+    text = format(number.normalize(), "f")
+    return text if "." in text or text == "0" else format(number.to_integral_value(), "f")
+
+
+def rounded(number: Decimal, places: int = 1) -> str:
+    """A calculated number for reading; never so rounded that it seems to sit on a limit where it does not."""
+    if number == number.to_integral_value():
+        return plain(number)
+    for digits in range(places, 8):
+        shown = number.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN)
+        if shown == number or shown != shown.to_integral_value():
+            return plain(shown) if shown != shown.to_integral_value() else str(shown)
+    return plain(number)
+
+
+def amount(value: Decimal | str, unit: str | None) -> str:
+    shown = rounded(value) if isinstance(value, Decimal) else _bound(value)
+    words = unit_words(unit)
+    return f"{shown} {words}" if words and words != "years" else shown
+
+
+def _bound(text: str) -> str:
+    """``<0.5`` as words, so that no angle bracket stands in a card."""
+    for sign, words in (("<=", "at most "), (">=", "at least "), ("<", "below "), (">", "above ")):
+        if text.startswith(sign):
+            return words + text.removeprefix(sign)
+    return text
+
+
+def name_of(fact: str) -> str:
+    kind = vocabulary().get(fact)
+    names: Mapping[str, str] = wording()["names"]
+    return names.get(fact) or (kind.title if kind is not None else fact)
+
+
+# --- doses -----------------------------------------------------------------------------------------------------
+
+
+def administration(each: Administration) -> str:
+    if each.when is not None:
+        return f"{plain(each.mg)} mg {_WHEN[each.when]}"
+    times = each.times_per_day if each.times_per_day is not None else Decimal(1)
+    whole = int(times) if times == times.to_integral_value() else None
+    often = _TIMES.get(whole, f"{whole} times daily") if whole is not None else f"{plain(times)} times a day"
+    return f"{plain(each.mg)} mg {often}"
+
+
+def regimen(value: Regimen) -> str:
+    return " + ".join(administration(each) for each in value.administrations)
+
+
+def regimen_in_full(value: Regimen, form: Form) -> str:
+    """The dose with its daily total, and its volume where it is the oral solution."""
+    total = f"{plain(value.mg_per_day)} mg per day"
+    if form is Form.ORAL_SOLUTION and len(value.administrations) == 1:
+        strength = solution_mg_per_ml()
+        volume = value.administrations[0].mg / strength
+        solution = f"{plain(volume)} mL of the {plain(strength)} mg/mL oral solution each time"
+        return f"{regimen(value)} = {solution} ({total})"
+    return f"{regimen(value)} ({total})"
+
+
+def drafted(dose: OrderedDose) -> str:
+    """The drafted dose for a summary."""
+    return regimen(dose.regimen) if dose.regimen is not None else ""
+
+
+# --- evidence and gaps ---------------------------------------------------------------------------------------------
+
+
+def datum(item: Evidence) -> str:
+    """One datum with its unit, date and note."""
+    value = amount(item.value, item.unit)
+    when = f", {day(item.on)}" if item.on is not None else ""
+    note = f" ({item.note})" if item.note else ""
+    return f"{name_of(item.fact)} {value}{when}{note}"
+
+
+def gap(cause: Cause) -> str:
+    """One missing datum and why."""
+    reasons: Mapping[str, str] = wording()["reasons"]
+    told = reasons[cause.reason.value]
+    return f"{name_of(cause.fact)}: {told}" + (f" ({cause.detail})" if cause.detail else "")
+
+
+def joined(parts: Iterable[str]) -> str:
+    """``a, b and c``."""
+    items = list(parts)
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+
+
+def summary(text: str) -> str:
+    """One line of at most 139 characters, cut at a word."""
+    line = " ".join(text.split())
+    if len(line) <= LONGEST_SUMMARY:
+        return line
+    return line[: LONGEST_SUMMARY - 1].rsplit(" ", 1)[0].rstrip(" ,;:-") + "…"
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

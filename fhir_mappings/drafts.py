@@ -1,0 +1,97 @@
+"""The drafted orders of a request: which of them are JAK inhibitors, and what each says. Reading is liberal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from fhir_mappings.dosage import FhirVersion, read_dose
+from fhir_mappings.elements import Resource, is_of_patient, reference, status_of
+from fhir_mappings.indications import indication_of
+from fhir_mappings.lists import Lists
+from fhir_mappings.medicines import Medicine, medicine_of
+from fhir_mappings.prefetch import Pool
+from fhir_mappings.products import listed
+from guideline.doses import Form
+from guideline.record import Draft
+
+_ORDER_TYPES = ("MedicationRequest", "MedicationOrder")
+_ENDING = ("stopped", "cancelled", "on-hold", "completed", "entered-in-error")
+
+
+@dataclass(frozen=True, slots=True)
+class DraftedOrder:
+    """One drafted medication order with the medicine it names."""
+
+    resource: Resource
+    reference: str
+    medicine: Medicine
+    of_another_patient: bool
+
+
+def resources_of(bundle: object) -> Iterator[Resource]:
+    """The resources of a drafts Bundle; a missing type, ``entry`` or ``fullUrl`` is no fault."""
+    entries = bundle.get("entry") if isinstance(bundle, Mapping) else None
+    for entry in listed(entries):
+        resource = entry.get("resource") if isinstance(entry, Mapping) else None
+        if isinstance(resource, Mapping):
+            yield resource
+
+
+def drafted_orders(
+    bundle: object, selections: tuple[str, ...] | None, pool: Pool, patient_id: str
+) -> list[DraftedOrder]:
+    """The medication orders among the drafts that are selected (all, where nothing is said of selection)."""
+    found = []
+    for resource in resources_of(bundle):
+        kind = resource.get("resourceType")
+        own = reference(resource)
+        if kind in _ORDER_TYPES and (selections is None or _is_selected(own, selections)):
+            medicine = medicine_of(resource, pool)
+            found.append(DraftedOrder(resource, own, medicine, not is_of_patient(resource, patient_id)))
+    return found
+
+
+def _is_selected(own: str, selections: Iterable[str]) -> bool:
+    return any(own == selection or own.endswith(f"/{selection}") for selection in selections)
+
+
+def read_draft(order: DraftedOrder, pool: Pool, lists: Lists) -> Draft:
+    """A drafted JAK inhibitor as the engine takes it."""
+    medicine = order.medicine
+    drug, product = medicine.jak_inhibitor, medicine.product
+    assert drug is not None and product is not None
+    indication = indication_of(order.resource, pool, lists)
+    notes = list(indication.notes)
+    if product.note is not None:
+        notes.append(f"The product of the draft: {product.note}.")
+    if product.form is Form.UNKNOWN:
+        notes.append("The draft does not say which form (tablet or oral solution) it is for.")
+    return Draft(
+        reference=order.reference,
+        drug=drug,
+        matched_by_name=medicine.by_name,
+        form=product.form,
+        modified_release=product.modified_release,
+        dose=read_dose(order.resource, product),
+        indication=indication.indication,
+        jia_category=indication.jia_category,
+        on_record=indication.on_record,
+        ending=status_of(order.resource) in _ENDING,
+        notes=tuple(notes),
+    )
+
+
+def fhir_version(order: Resource) -> FhirVersion:
+    """The FHIR version that a draft is written in, by its name and shape (there is no announcement)."""
+    if order.get("resourceType") == "MedicationOrder":
+        return "DSTU2"
+    for dosage in listed(order.get("dosageInstruction")):
+        if isinstance(dosage, Mapping) and "doseAndRate" in dosage:
+            return "R4"
+        if isinstance(dosage, Mapping) and any(name in dosage for name in ("doseQuantity", "doseRange")):
+            return "STU3"
+    requester = order.get("requester")
+    if "context" in order or (isinstance(requester, Mapping) and "agent" in requester):
+        return "STU3"
+    return "R4"

@@ -1,0 +1,140 @@
+"""Small readings shared by all resources: codings, texts, dates, whose resource it is. Any JSON may come in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+from functools import lru_cache
+from typing import Any
+
+from fhir_mappings.concepts import concepts_of, exclusions_of
+from fhir_mappings.prefetch import relative_reference
+from fhir_mappings.systems import canonical
+
+Resource = Mapping[str, Any]
+LONGEST_CODE = 64
+_FULL_DATE, _YEAR_MONTH, _YEAR = 10, 7, 4
+
+
+@lru_cache(maxsize=8192)
+def _concepts(system: str, code: str) -> frozenset[str]:
+    return concepts_of(system, code)
+
+
+def codings(concept: object) -> Iterator[tuple[str, str]]:
+    """(system, code) of every coding of a CodeableConcept (or a list of them, or one Coding)."""
+    if isinstance(concept, list):
+        for item in concept:
+            yield from codings(item)
+    elif isinstance(concept, Mapping):
+        listed = concept.get("coding")
+        for coding in listed if isinstance(listed, list) else [concept]:
+            if isinstance(coding, Mapping):
+                system, code = coding.get("system"), coding.get("code")
+                if isinstance(system, str) and isinstance(code, str) and len(code) <= LONGEST_CODE:
+                    yield system, code
+
+
+def concepts_in(concept: object) -> frozenset[str]:
+    """Every concept that the codings stand for; an excluded look-alike is none."""
+    found: frozenset[str] = frozenset()
+    for system, code in codings(concept):
+        found |= _concepts(system[:256], code)
+    return found
+
+
+def is_negation(concept: object) -> bool:
+    return any(exclusions_of(system[:256], code) for system, code in codings(concept))
+
+
+def has_known_system(concept: object) -> bool:
+    """Whether any coding is in a code system that this service knows."""
+    return any(canonical(system) is not None for system, _ in codings(concept))
+
+
+def texts(concept: object) -> Iterator[str]:
+    """The words of a CodeableConcept: its text and the displays of its codings."""
+    if isinstance(concept, list):
+        for item in concept:
+            yield from texts(item)
+    elif isinstance(concept, Mapping):
+        listed = concept.get("coding")
+        for holder in (concept, *(listed if isinstance(listed, list) else ())):
+            if isinstance(holder, Mapping):
+                for name in ("text", "display"):
+                    word = holder.get(name)
+                    if isinstance(word, str):
+                        yield word
+
+
+def status_of(resource: Resource) -> str | None:
+    status = resource.get("status")
+    return status.strip().lower() if isinstance(status, str) else None
+
+
+def read_date(value: object) -> date | None:
+    """The day of a FHIR date, dateTime or instant; a partial date gives its first day (the oldest reading)."""
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    try:
+        if len(text) >= _FULL_DATE:
+            return date.fromisoformat(text[:_FULL_DATE])
+        if len(text) == _YEAR_MONTH and text[4] == "-":
+            return date(int(text[:4]), int(text[5:]), 1)
+        if len(text) == _YEAR and text.isascii() and text.isdigit():
+            return date(int(text), 1, 1)
+    except ValueError:
+        return None
+    return None
+
+
+def read_span(value: object) -> tuple[date, date] | None:
+    """First and last day that a (partial) date allows."""
+    first = read_date(value)
+    if first is None or not isinstance(value, str):
+        return None
+    length = len(value.strip())
+    if length >= _FULL_DATE:
+        return first, first
+    if length == _YEAR:
+        return first, date(first.year, 12, 31)
+    following = date(first.year + first.month // 12, first.month % 12 + 1, 1)
+    return first, following - timedelta(days=1)
+
+
+def period(resource: Resource, name: str) -> tuple[date | None, date | None]:
+    """Start and end of a Period element."""
+    found = resource.get(name)
+    if not isinstance(found, Mapping):
+        return None, None
+    return read_date(found.get("start")), read_date(found.get("end"))
+
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
+
+
+def reference(resource: Resource) -> str:
+    """``Type/id``; a resource without an id that FHIR allows is named by its type alone.
+
+    References reach the card, so nothing that is not shaped like one is passed on.
+    """
+    kind, id_ = resource.get("resourceType"), resource.get("id")
+    name = kind if isinstance(kind, str) and _TYPE.fullmatch(kind) else "Resource"
+    return f"{name}/{id_}" if isinstance(id_, str) and _ID.fullmatch(id_) else name
+
+
+def is_of_patient(resource: Resource, patient_id: str) -> bool:
+    """Whether the resource is about this child. One that names no subject is taken as found by the search."""
+    subject = resource.get("subject", resource.get("patient"))
+    text = subject.get("reference") if isinstance(subject, Mapping) else None
+    if not isinstance(text, str) or text.startswith(("#", "urn:")):
+        return True
+    return relative_reference(text) in (f"Patient/{patient_id}", patient_id)
+
+
+def is_modified(resource: Resource) -> bool:
+    """Whether a modifierExtension changes what the resource means; then it cannot be used."""
+    return bool(resource.get("modifierExtension"))

@@ -1,0 +1,291 @@
+"""The lists of the record - conditions, procedures, medicines, allergies - as yes/no facts with their reasons.
+
+"No" means that the list was answered in full and holds none (ruling 18). A list that was not supplied, failed,
+broke off or held something unreadable can say yes, never no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from fhir_mappings.dosage import read_dose
+from fhir_mappings.elements import (
+    Resource,
+    codings,
+    concepts_in,
+    is_modified,
+    is_of_patient,
+    period,
+    read_date,
+    reference,
+    status_of,
+)
+from fhir_mappings.medicines import Medicine, medicine_of
+from fhir_mappings.prefetch import Pool
+from fhir_mappings.products import listed
+from guideline.facts import FactKind, vocabulary
+from guideline.record import RecordedOrder
+from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
+
+_ACTIVE_CLINICAL = ("active", "recurrence", "relapse")
+_NEVER_VERIFIED = ("refuted", "entered-in-error")
+_MEDICATION_TYPES = ("MedicationRequest", "MedicationOrder", "MedicationStatement")
+_TAKEN = ("active", "completed", "stopped", "on-hold", "in-progress", "recorded", "unknown")
+_NOT_AN_ORDER = ("proposal", "plan", "option")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One entry of a list that counts: what it is, since when, and whether it is current."""
+
+    concepts: frozenset[str]
+    on: date | None
+    source: str
+    current: bool
+    by_name: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordList:
+    """One list of the record. ``gap``: why it may be incomplete."""
+
+    items: tuple[Item, ...]
+    gap: Reason | None
+    of_another_patient: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    conditions: RecordList
+    procedures: RecordList
+    medications: RecordList
+    allergies: RecordList
+    condition_resources: tuple[Resource, ...]
+    orders: tuple[RecordedOrder, ...]
+
+    def of(self, name: str) -> RecordList:
+        found: RecordList = getattr(self, name)
+        return found
+
+
+def read_lists(pool: Pool, patient_id: str, drafted: frozenset[str]) -> Lists:
+    """Every list of the record. ``drafted`` are the references of the drafts, which are not history."""
+    conditions, active = _conditions(pool, patient_id)
+    medications, orders = _medications(pool, patient_id, drafted)
+    return Lists(
+        conditions=conditions,
+        procedures=_simple(pool, patient_id, "procedures", ("Procedure",), _procedure),
+        medications=medications,
+        allergies=_simple(pool, patient_id, "allergies", ("AllergyIntolerance",), _allergy),
+        condition_resources=active,
+        orders=orders,
+    )
+
+
+# --- conditions -------------------------------------------------------------------------------------------------
+
+
+def _code_of(value: object) -> str | None:
+    """A status given as a code (STU3) or as a CodeableConcept (R4)."""
+    if isinstance(value, str):
+        return value
+    return next((code for _, code in codings(value)), None)
+
+
+def is_active_condition(resource: Resource) -> bool:
+    """Active, recurring or of unsaid clinical status; refuted and erroneous ones never."""
+    verification = _code_of(resource.get("verificationStatus"))
+    if verification in _NEVER_VERIFIED:
+        return False
+    clinical = _code_of(resource.get("clinicalStatus"))
+    if resource.get("abatementDateTime") is not None and clinical is None:
+        return False
+    return clinical is None or clinical in _ACTIVE_CLINICAL
+
+
+def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource, ...]]:
+    items: list[Item] = []
+    active: list[Resource] = []
+    foreign, gap = 0, pool.gap("conditions")
+    for resource in pool.of("Condition"):
+        if not is_of_patient(resource, patient_id):
+            foreign += 1
+        elif is_modified(resource):
+            gap = gap or Reason.UNREADABLE
+        elif is_active_condition(resource):
+            active.append(resource)
+            onset = read_date(resource.get("onsetDateTime")) or read_date(resource.get("recordedDate"))
+            items.append(Item(concepts_in(resource.get("code")), onset, reference(resource), current=True))
+    return RecordList(tuple(items), gap, foreign), tuple(active)
+
+
+# --- procedures and allergies --------------------------------------------------------------------------------------
+
+
+def _simple(
+    pool: Pool, patient_id: str, name: str, types: tuple[str, ...], read: Callable[[Resource], Item | None]
+) -> RecordList:
+    items: list[Item] = []
+    foreign, gap = 0, pool.gap(name)
+    for resource in pool.of(*types):
+        if not is_of_patient(resource, patient_id):
+            foreign += 1
+        elif is_modified(resource):
+            gap = gap or Reason.UNREADABLE
+        elif (item := read(resource)) is not None:
+            items.append(item)
+    return RecordList(tuple(items), gap, foreign)
+
+
+def _procedure(resource: Resource) -> Item | None:
+    if status_of(resource) in ("entered-in-error", "not-done", "aborted"):
+        return None
+    start, end = period(resource, "performedPeriod")
+    on = read_date(resource.get("performedDateTime")) or end or start
+    return Item(concepts_in(resource.get("code")), on, reference(resource), current=True)
+
+
+def _allergy(resource: Resource) -> Item | None:
+    if _code_of(resource.get("verificationStatus")) in _NEVER_VERIFIED:
+        return None
+    if _code_of(resource.get("clinicalStatus")) in ("inactive", "resolved"):
+        return None
+    found = concepts_in(resource.get("code"))
+    for reaction in listed(resource.get("reaction")):
+        if isinstance(reaction, Mapping):
+            found |= concepts_in(reaction.get("substance"))
+    named = medicine_of({"medicationCodeableConcept": resource.get("code")}, _NO_POOL)
+    on = read_date(resource.get("recordedDate")) or read_date(resource.get("assertedDate"))
+    return Item(found | named.concepts, on, reference(resource), current=True)
+
+
+_NO_POOL = Pool({})
+
+
+# --- medicines ---------------------------------------------------------------------------------------------------------
+
+
+def counts_as_taken(resource: Resource) -> bool:
+    """Whether an order or statement says that the child takes or took the medicine."""
+    if status_of(resource) not in _TAKEN or resource.get("doNotPerform") is True:
+        return False
+    if resource.get("wasNotTaken") is True or resource.get("taken") in ("n", "na"):
+        return False
+    intent = resource.get("intent")
+    return intent not in _NOT_AN_ORDER
+
+
+def _medications(
+    pool: Pool, patient_id: str, drafted: frozenset[str]
+) -> tuple[RecordList, tuple[RecordedOrder, ...]]:
+    items: list[Item] = []
+    orders: list[RecordedOrder] = []
+    foreign, gap = 0, pool.gap("medications")
+    for resource in pool.of(*_MEDICATION_TYPES):
+        if reference(resource) in drafted or not counts_as_taken(resource):
+            continue
+        if not is_of_patient(resource, patient_id):
+            foreign += 1
+            continue
+        if is_modified(resource):
+            gap = gap or Reason.UNREADABLE
+            continue
+        medicine = medicine_of(resource, pool)
+        if medicine.unresolved or medicine.names_nothing:
+            gap = gap or Reason.UNREADABLE
+            continue
+        start, _ = _span_of(resource)
+        current = status_of(resource) in ("active", "on-hold", "in-progress", "recorded", "unknown")
+        items.append(Item(medicine.concepts, start, reference(resource), current, medicine.by_name))
+        drug = medicine.jak_inhibitor
+        if drug is not None:
+            orders.append(_recorded(drug, resource, medicine))
+    return RecordList(tuple(items), gap, foreign), tuple(orders)
+
+
+def _recorded(drug: str, resource: Resource, medicine: Medicine) -> RecordedOrder:
+    start, end = _span_of(resource)
+    active = status_of(resource) in ("active", "in-progress")
+    assert medicine.product is not None
+    return RecordedOrder(drug, active, start, end, read_dose(resource, medicine.product), reference(resource))
+
+
+def _span_of(resource: Resource) -> tuple[date | None, date | None]:
+    """When the treatment of an order or statement began and ended, as far as the record says (ruling 16)."""
+    start = read_date(resource.get("authoredOn")) or read_date(resource.get("dateWritten"))
+    end: date | None = None
+    for name in ("effectivePeriod", "effective"):
+        began, ended = period(resource, name)
+        start, end = began or start, ended or end
+    start = read_date(resource.get("effectiveDateTime")) or start
+    for dosage in listed(resource.get("dosageInstruction", resource.get("dosage"))):
+        timing = dosage.get("timing") if isinstance(dosage, Mapping) else None
+        repeat = timing.get("repeat") if isinstance(timing, Mapping) else None
+        if isinstance(repeat, Mapping):
+            began, ended = period(repeat, "boundsPeriod")
+            start, end = start or began, max(filter(None, (end, ended)), default=None)
+    if start is None:
+        start = read_date(resource.get("dateAsserted"))
+    if end is None and status_of(resource) in ("completed", "stopped"):
+        end = _supplied_until(resource, start)
+    return start, end
+
+
+def _supplied_until(resource: Resource, start: date | None) -> date | None:
+    dispense = resource.get("dispenseRequest")
+    supply = dispense.get("expectedSupplyDuration") if isinstance(dispense, Mapping) else None
+    if (
+        start is None
+        or not isinstance(supply, Mapping)
+        or supply.get("code", supply.get("unit")) not in ("d", "days")
+    ):
+        return None
+    value = supply.get("value")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LONGEST_SUPPLY:
+        return None
+    return start + timedelta(days=value)
+
+
+_LONGEST_SUPPLY = 400
+"""Days; a longer supply on one order is taken for a slip and not used."""
+
+
+# --- yes/no facts ----------------------------------------------------------------------------------------------------------
+
+
+def read_flags(lists: Lists) -> dict[str, Fact]:
+    """Every yes/no fact of the vocabulary that is read from a list."""
+    names = ("conditions", "procedures", "medications", "allergies")
+    return {
+        name: _flag(kind, [(part, lists.of(part)) for part in kind.read_from])
+        for name, kind in vocabulary().items()
+        if kind.concepts and all(part in names for part in kind.read_from)
+    }
+
+
+def _flag(kind: FactKind, sources: Iterable[tuple[str, RecordList]]) -> Fact:
+    wanted = frozenset(kind.concepts)
+    evidence: list[Evidence] = []
+    causes: list[Cause] = []
+    for name, record_list in sources:
+        for item in record_list.items:
+            if item.concepts & wanted and (kind.ever or item.current):
+                evidence.append(
+                    Evidence(name, _label(item.concepts & wanted), on=item.on, source=item.source)
+                )
+        if record_list.gap is not None:
+            causes.append(Cause(name, record_list.gap))
+    if evidence:
+        return Known("yes", tuple(evidence))
+    return Missing(tuple(causes)) if causes else Known("no")
+
+
+def _label(concepts: frozenset[str]) -> str:
+    return ", ".join(sorted(concepts))
+
+
+def orders_gap(lists: Lists) -> tuple[Cause, ...]:
+    gap = lists.medications.gap
+    return (Cause("medications", gap),) if gap is not None else ()

@@ -1,0 +1,108 @@
+"""Which medicine an order, statement or allergy names: by code, else by ingredient or brand name (and then flagged)."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from fhir_mappings.elements import Resource, concepts_in, texts
+from fhir_mappings.prefetch import Pool
+from fhir_mappings.products import Product, listed, read_product
+
+JAK_INHIBITORS = ("tofacitinib", "baricitinib", "ruxolitinib")
+_TOPICAL_WORDS = re.compile(r"\b(cream|ointment|gel|topical|cutaneous|eye|ophthalmic)\b")
+_TOPICAL = "ruxolitinib-topical"
+
+
+@dataclass(frozen=True, slots=True)
+class Medicine:
+    """The medicine of one resource. ``unresolved``: it is named only by a reference that is not here."""
+
+    concepts: frozenset[str]
+    by_name: bool
+    unresolved: bool
+    product: Product | None
+    names_nothing: bool = False
+
+    @property
+    def jak_inhibitor(self) -> str | None:
+        return next((drug for drug in JAK_INHIBITORS if drug in self.concepts), None)
+
+
+@cache
+def _names() -> tuple[tuple[re.Pattern[str], str], ...]:
+    path = Path(__file__).parent / "codes" / "names.csv"
+    with path.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    return tuple((re.compile(rf"\b{re.escape(row['name'])}\b"), row["concept"]) for row in rows)
+
+
+def medicine_of(resource: Resource, pool: Pool) -> Medicine:
+    """The medicine of a MedicationRequest, MedicationOrder or MedicationStatement (DSTU2 to R5)."""
+    concept: object = resource.get("medicationCodeableConcept")
+    pointer: object = resource.get("medicationReference")
+    both = resource.get("medication")
+    if isinstance(both, Mapping):  # R5, and STU3 drafts of some clients
+        concept = concept or both.get("concept") or (both if "coding" in both or "text" in both else None)
+        pointer = pointer or (both.get("reference") if isinstance(both.get("reference"), Mapping) else None)
+        pointer = pointer or (both if isinstance(both.get("reference"), str) else None)
+    medication = pool.resolve(pointer, resource) if pointer is not None else None
+    holders = [concept]
+    if medication is not None:
+        holders.append(medication.get("code"))
+        for part in [medication, *(p for p in [medication.get("product")] if isinstance(p, Mapping))]:
+            for ingredient in listed(part.get("ingredient")):
+                if isinstance(ingredient, Mapping):
+                    holders.append(ingredient.get("itemCodeableConcept"))
+                    holders.append(
+                        ingredient.get("item") if isinstance(ingredient.get("item"), Mapping) else None
+                    )
+    words = [word for holder in holders for word in texts(holder)]
+    if isinstance(pointer, Mapping) and isinstance(pointer.get("display"), str):
+        words.append(pointer["display"])
+    coded = frozenset().union(*(concepts_in(holder) for holder in holders))
+    found, by_name = coded, False
+    if not _is_a_medicine(coded):
+        found, by_name = coded | _named(words), True
+    found = _without_topical(found, words, resource)
+    product = None
+    if any(drug in found for drug in JAK_INHIBITORS):
+        raw = [
+            c for holder in (concept,) if isinstance(holder, Mapping) for c in listed(holder.get("coding"))
+        ]
+        coding_list = [c for c in raw if isinstance(c, Mapping)]
+        product = read_product(coding_list, words, medication)
+    nothing = concept is None and pointer is None
+    unresolved = pointer is not None and medication is None and not found
+    return Medicine(found, by_name and bool(found), unresolved, product, nothing or (not coded and not words))
+
+
+def _is_a_medicine(concepts: frozenset[str]) -> bool:
+    return any(not concept.startswith(("form-", "route-", "unit-")) for concept in concepts)
+
+
+def _named(words: list[str]) -> frozenset[str]:
+    lowered = [word.lower() for word in words]
+    return frozenset(
+        concept for pattern, concept in _names() if any(pattern.search(word) for word in lowered)
+    )
+
+
+def _without_topical(found: frozenset[str], words: list[str], resource: Resource) -> frozenset[str]:
+    """Route matters: a ruxolitinib cream is not a systemic JAK inhibitor."""
+    if _TOPICAL in found:
+        return found - {"ruxolitinib"}
+    if "ruxolitinib" in found:
+        routes = [
+            dosage.get("route")
+            for dosage in listed(resource.get("dosageInstruction"))
+            if isinstance(dosage, Mapping)
+        ]
+        spoken = [word for route in routes for word in texts(route)]
+        if any(_TOPICAL_WORDS.search(word.lower()) for word in [*words, *spoken]):
+            return (found - {"ruxolitinib"}) | {_TOPICAL}
+    return found

@@ -1,0 +1,238 @@
+"""Observation -> readings of one analyte, newest first, each read only when somebody asks for it.
+
+Sorting looks at dates and codes alone; a resource is validated and converted when its turn comes, so that 2,000
+results do not cost 2,000 validations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+from fhir_mappings.elements import (
+    Resource,
+    codings,
+    concepts_in,
+    is_modified,
+    is_of_patient,
+    read_date,
+    reference,
+    status_of,
+)
+from fhir_mappings.prefetch import Pool
+from fhir_mappings.units import convert, is_plausible
+from fhir_mappings.validate import is_readable
+from guideline.facts import vocabulary
+from guideline.record import Reading, Unusable
+from guideline.values import Interval, Reason
+
+_USABLE = ("final", "amended", "corrected")
+_COMPARATORS = {"<": (False, True), "<=": (False, False), ">": (True, True), ">=": (True, False)}
+_LATEST_ZONE = timedelta(days=1)
+"""A result dated tomorrow by its own clock may be today's in UTC; later ones are faults."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One result before it is read: the resource, and the part of it (itself or a component) that holds it."""
+
+    when: str
+    on: date | None
+    resource: Resource
+    part: Resource
+
+
+@dataclass(slots=True)
+class Readings:
+    """The readings of one analyte, newest first (``guideline.record.Series``), each read once on demand."""
+
+    analyte: str
+    today: date
+    gap: Reason | None
+    found: list[_Found]
+    _read: dict[int, Reading | Unusable] = field(default_factory=dict)
+    _sorted: bool = False
+
+    def __iter__(self) -> Iterator[Reading | Unusable]:
+        if not self._sorted:
+            # Undated results come first: they are unusable, and must be seen before an older one is taken.
+            self.found.sort(key=lambda f: (f.on is None, f.on or date.min, f.when), reverse=True)
+            self._sorted = True
+        for index, found in enumerate(self.found):
+            reading = self._read.get(index)
+            if reading is None:
+                reading = self._read[index] = _read(self.analyte, found, self.today)
+            yield reading
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All analytes' readings, and what was left out on the way."""
+
+    series: Mapping[str, Readings]
+    of_another_patient: int
+    not_final: tuple[str, ...]
+
+
+def read_results(pool: Pool, patient_id: str, today: date) -> Results:
+    """Every analyte of the vocabulary, indexed by its codes in one pass."""
+    facts_of: dict[str, list[str]] = {}
+    series: dict[str, Readings] = {}
+    for name, kind in vocabulary().items():
+        if kind.read_from == ("series",):
+            series[name] = Readings(_analyte(kind.concepts), today, pool.gap("series", name), [])
+            for concept in kind.concepts:
+                facts_of.setdefault(concept, []).append(name)
+    foreign = 0
+    not_final: list[str] = []
+    for resource in pool.of("Observation"):
+        wanted = list(_parts(resource, facts_of))
+        if not wanted:
+            continue
+        if not is_of_patient(resource, patient_id):
+            foreign += 1
+            continue
+        status = status_of(resource)
+        if status not in _USABLE:
+            if status in ("preliminary", "registered"):
+                not_final.extend(fact for fact, _ in wanted)
+            continue
+        when, on = _effective(resource)
+        for fact, part in wanted:
+            series[fact].found.append(_Found(when, on, resource, part))
+    return Results(series, foreign, tuple(dict.fromkeys(not_final)))
+
+
+def _analyte(concepts: tuple[str, ...]) -> str:
+    return concepts[0]
+
+
+def _parts(resource: Resource, facts_of: Mapping[str, list[str]]) -> Iterator[tuple[str, Resource]]:
+    """(fact, part) for the result itself and for each component that is one of our analytes."""
+    for concept in concepts_in(resource.get("code")):
+        for fact in facts_of.get(concept, ()):
+            yield fact, resource
+    components = resource.get("component")
+    for component in components if isinstance(components, list) else ():
+        if isinstance(component, Mapping):
+            for concept in concepts_in(component.get("code")):
+                for fact in facts_of.get(concept, ()):
+                    yield fact, component
+
+
+def _effective(resource: Resource) -> tuple[str, date | None]:
+    """The clinical time: effective, never issued (the register's conventions)."""
+    for name in ("effectiveDateTime", "effectiveInstant"):
+        value = resource.get(name)
+        if isinstance(value, str):
+            return value, read_date(value)
+    span = resource.get("effectivePeriod")
+    if isinstance(span, Mapping):
+        for name in ("end", "start"):
+            value = span.get(name)
+            if isinstance(value, str):
+                return value, read_date(value)
+    return "", None
+
+
+def _read(analyte: str, found: _Found, today: date) -> Reading | Unusable:
+    source = reference(found.resource)
+
+    def unusable(reason: Reason, detail: str) -> Unusable:
+        return Unusable(reason, found.on, source, detail)
+
+    if found.on is None:
+        return unusable(Reason.UNREADABLE, "it carries no usable date")
+    if found.on > today + _LATEST_ZONE:
+        return unusable(Reason.UNREADABLE, "it is dated in the future")
+    if is_modified(found.resource) or is_modified(found.part):
+        return unusable(Reason.UNREADABLE, "it carries a modifier that this service does not know")
+    if not is_readable(found.resource):
+        return unusable(Reason.UNREADABLE, "it is not well-formed FHIR")
+    quantity = found.part.get("valueQuantity")
+    if not isinstance(quantity, Mapping):
+        return unusable(Reason.UNREADABLE, "it carries no numeric value")
+    value = _number(quantity.get("value"))
+    if value is None:
+        return unusable(Reason.UNREADABLE, "it carries no numeric value")
+    converted = _converted(analyte, value, quantity)
+    if isinstance(converted, Reason):
+        return unusable(converted, "its unit is missing or cannot be converted")
+    comparator = quantity.get("comparator")
+    if comparator is not None and (not isinstance(comparator, str) or comparator not in _COMPARATORS):
+        return unusable(Reason.COMPARATOR, "its comparator is not understood")
+    if comparator is None and not is_plausible(analyte, converted):
+        return unusable(Reason.IMPLAUSIBLE, "the value is not plausible in its unit")
+    low, high = _range(analyte, found.part, quantity)
+    return Reading(
+        value=_interval(converted, comparator),
+        on=min(found.on, today),
+        source=source,
+        low=low,
+        high=high,
+        normal=_interpretation(found.part),
+    )
+
+
+def _interval(value: Decimal, comparator: str | None) -> Interval:
+    if comparator is None:
+        return Interval.exactly(value)
+    above, open_ = _COMPARATORS[comparator]
+    if above:
+        return Interval(value, None, low_open=open_)
+    return Interval(None, value, high_open=open_)
+
+
+def _number(value: object) -> Decimal | None:
+    if isinstance(value, Decimal):
+        return value if value.is_finite() else None
+    return Decimal(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _converted(analyte: str, value: Decimal, quantity: Mapping[str, Any]) -> Decimal | Reason:
+    return convert(analyte, value, _text(quantity.get("code")), _text(quantity.get("unit")))
+
+
+def _range(
+    analyte: str, part: Resource, quantity: Mapping[str, Any]
+) -> tuple[Decimal | None, Decimal | None]:
+    """The laboratory's own reference range, in the analyte's unit; a bound without a unit has the value's."""
+    ranges = part.get("referenceRange")
+    for entry in ranges if isinstance(ranges, list) else ():
+        if not isinstance(entry, Mapping) or not _is_normal_range(entry):
+            continue
+        bounds: list[Decimal | None] = []
+        for name in ("low", "high"):
+            bound = entry.get(name)
+            number = _number(bound.get("value")) if isinstance(bound, Mapping) else None
+            if number is None or not isinstance(bound, Mapping):
+                bounds.append(None)
+                continue
+            own = _text(bound.get("code")) or _text(bound.get("unit"))
+            converted = _converted(analyte, number, bound if own else quantity)
+            bounds.append(None if isinstance(converted, Reason) else converted)
+        if any(bound is not None for bound in bounds):
+            return bounds[0], bounds[1]
+    return None, None
+
+
+def _is_normal_range(entry: Mapping[str, Any]) -> bool:
+    """A range without a type is the normal one; one of another type (treatment, panic) is not."""
+    kinds = [code for _, code in codings(entry.get("type"))]
+    return not kinds or "normal" in kinds
+
+
+def _interpretation(part: Resource) -> bool | None:
+    """Normal, abnormal, or not said."""
+    found = part.get("interpretation")
+    words = [code.upper() for _, code in codings(found)]
+    if not words:
+        return None
+    return all(word in ("N", "NEG", "ND") for word in words)

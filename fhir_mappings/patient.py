@@ -1,0 +1,45 @@
+"""Patient -> birth date and sex. A partial birth date is kept as what it is."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from fhir_mappings.elements import Resource, is_modified, read_span, reference
+from guideline.record import Birth
+from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
+
+_OLDEST = 130
+_SEXES = ("male", "female", "other", "unknown")
+
+
+def read_birth(patient: Resource, on: date) -> Birth | Cause:
+    """The birth date, or why it cannot be used (ruling 23)."""
+    if is_modified(patient):
+        return Cause(
+            "birthDate", Reason.UNREADABLE, "the Patient carries a modifier that this service does not know"
+        )
+    written = patient.get("birthDate")
+    if written is None or written == "":
+        return Cause("birthDate", Reason.ABSENT)
+    span = read_span(written)
+    if span is None or not isinstance(written, str):
+        return Cause("birthDate", Reason.UNREADABLE, "it is not a date")
+    earliest, latest = span
+    if earliest > on:
+        return Cause("birthDate", Reason.IMPLAUSIBLE, "it lies in the future")
+    if on.year - latest.year > _OLDEST:
+        return Cause("birthDate", Reason.IMPLAUSIBLE, "it lies too far in the past")
+    return Birth(earliest, min(latest, on), reference(patient), _shown(span, written.strip()))
+
+
+def _shown(span: tuple[date, date], written: str) -> str:
+    """The birth date as precise as it was given, and nothing else that may stand in the element."""
+    day = span[0].isoformat()
+    return day[: min(len(written), len(day))]
+
+
+def read_sex(patient: Resource) -> Fact:
+    gender = patient.get("gender")
+    if isinstance(gender, str) and gender in _SEXES:
+        return Known(gender, (Evidence("sex", gender, source=reference(patient)),))
+    return Missing.of("sex", Reason.ABSENT if gender is None else Reason.UNREADABLE)

@@ -1,0 +1,235 @@
+"""The prefetch keys: their templates, computed from the facts that the tables use, and what state each is in.
+
+CDS Hooks, "Prefetch Template": reads and type-level searches inside the recommended query subset (reference and
+token parameters, ``_sort``, ``_count``; no parameter twice). Resources are pooled whatever key they came in; a
+key only tells whether its search was answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fhir_mappings.concepts import codes_of
+from fhir_mappings.systems import canonical
+from guideline.facts import closure, vocabulary
+from guideline.tables import Tables, load_tables
+from guideline.values import Reason
+from guideline.yaml_text import read_yaml
+
+Resource = Mapping[str, Any]
+_PATIENT_TOKEN = "{{context.patientId}}"
+_MEDICATION_RESOURCES = ("MedicationRequest", "MedicationOrder", "MedicationStatement", "Medication")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One prefetch key. ``record_list`` is the list it fills; ``facts`` the results it holds."""
+
+    name: str
+    resource_type: str
+    record_list: str
+    facts: tuple[str, ...]
+    count: str | None
+
+    def template(self) -> str:
+        if self.resource_type == "Patient":
+            return f"Patient/{_PATIENT_TOKEN}"
+        query = f"{self.resource_type}?patient={_PATIENT_TOKEN}"
+        if self.facts:
+            kinds = vocabulary()
+            codes = [c for fact in self.facts for concept in kinds[fact].concepts for c in codes_of(concept)]
+            query += "&code=" + ",".join(dict.fromkeys(f"{canonical(s) or s}|{code}" for s, code in codes))
+        if self.count is not None:
+            query += f"&_sort=-date&_count={self.count}"
+        return query
+
+
+@cache
+def keys() -> tuple[Key, ...]:
+    """The keys that the tables need, in the order of ``prefetch.yaml``."""
+    return keys_for(load_tables())
+
+
+def keys_for(tables: Tables) -> tuple[Key, ...]:
+    used = closure(tables.facts())
+    kinds = vocabulary()
+    lists = {part for fact in used for part in kinds[fact].read_from}
+    lists |= {
+        "patient",
+        "conditions",
+        "medications",
+    }  # the child, the indication and the course are always needed
+    found = []
+    for name, entry in read_yaml(Path(__file__).with_name("prefetch.yaml")).items():
+        facts = tuple(fact for fact in entry.get("facts", ()) if fact in used)
+        if entry["list"] in lists and (facts or "facts" not in entry):
+            found.append(Key(name, entry["type"], entry["list"], facts, entry.get("count")))
+    return tuple(found)
+
+
+def templates() -> dict[str, str]:
+    """Key -> template, as discovery publishes them."""
+    return {key.name: key.template() for key in keys()}
+
+
+# --- what arrived ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """What one key holds: its resources, and why its list may be incomplete (``None``: answered in full)."""
+
+    resources: tuple[Resource, ...]
+    gap: Reason | None
+    next_url: str | None = None
+
+
+NOT_SUPPLIED = Supply((), Reason.NOT_SUPPLIED)
+
+
+def read_supply(value: object, resource_type: str | None = None) -> Supply:
+    """One prefetch value: a resource, a Bundle, an OperationOutcome, ``null`` or something else.
+
+    ``resource_type`` is what our own template asked for; anything else under that key leaves it unsatisfied.
+    """
+    if value is None:
+        return Supply((), None)
+    if not isinstance(value, Mapping):
+        return Supply((), Reason.UNREADABLE)
+    kind = value.get("resourceType")
+    if kind == "OperationOutcome":
+        return Supply((), Reason.FAILED if _is_error(value) else None)
+    if kind != "Bundle":
+        if not isinstance(kind, str):
+            return Supply((), Reason.UNREADABLE)
+        fits = resource_type is None or kind == resource_type or _is_sibling(kind, resource_type)
+        return Supply((value,), None if fits else Reason.NOT_SUPPLIED)
+    return _read_bundle(value, resource_type)
+
+
+def _read_bundle(bundle: Resource, resource_type: str | None) -> Supply:
+    entries = bundle.get("entry")
+    if entries is None:
+        entries = []
+    if not isinstance(entries, list):
+        return Supply((), Reason.UNREADABLE)
+    found: list[Resource] = []
+    gap: Reason | None = None
+    for entry in entries:
+        resource = entry.get("resource") if isinstance(entry, Mapping) else None
+        if not isinstance(resource, Mapping):
+            gap = gap or Reason.UNREADABLE
+        elif resource.get("resourceType") == "OperationOutcome":
+            gap = Reason.FAILED if _is_error(resource) else gap
+        else:
+            found.append(resource)
+    following = _next_url(bundle)
+    if following is not None and gap is not Reason.FAILED:
+        gap = Reason.PARTIAL_PAGE
+    if found and gap is None and resource_type is not None:
+        kinds = {r.get("resourceType") for r in found}
+        if not any(
+            isinstance(k, str) and (k == resource_type or _is_sibling(k, resource_type)) for k in kinds
+        ):
+            gap = Reason.NOT_SUPPLIED
+    return Supply(tuple(found), gap, following)
+
+
+def _is_sibling(kind: str, asked: str) -> bool:
+    """DSTU2 answers a search for MedicationRequest with MedicationOrder."""
+    return kind in _MEDICATION_RESOURCES and asked in _MEDICATION_RESOURCES
+
+
+def _is_error(outcome: Resource) -> bool:
+    """An OperationOutcome that says failure; one that only warns or informs means "nothing found"."""
+    issues = outcome.get("issue")
+    if not isinstance(issues, list) or not issues:
+        return True
+    severities = [issue.get("severity") if isinstance(issue, Mapping) else None for issue in issues]
+    return any(severity not in ("warning", "information", "success") for severity in severities)
+
+
+def _next_url(bundle: Resource) -> str | None:
+    links = bundle.get("link")
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, Mapping) and link.get("relation") == "next":
+            url = link.get("url")
+            return url if isinstance(url, str) else ""
+    return None
+
+
+class Pool:
+    """Every resource of the request by type, each once, and the state of every key of ours.
+
+    References are resolved among them: relative, absolute, contained and by ``fullUrl``.
+    """
+
+    def __init__(self, supplies: Mapping[str, Supply], context: Iterable[Resource] = ()) -> None:
+        self._by_type: dict[str, list[Resource]] = {}
+        self._by_reference: dict[str, Resource] = {}
+        for supply in supplies.values():
+            for resource in supply.resources:
+                self._add(resource)
+        for resource in context:
+            self._remember(resource)
+        self._gaps = {key.name: supplies.get(key.name, NOT_SUPPLIED).gap for key in keys()}
+
+    def _add(self, resource: Resource) -> None:
+        kind = resource.get("resourceType")
+        if not isinstance(kind, str):
+            return
+        reference = _reference_of(resource)
+        if reference is not None and reference in self._by_reference:
+            return
+        self._remember(resource)
+        self._by_type.setdefault(kind, []).append(resource)
+
+    def _remember(self, resource: Resource) -> None:
+        reference = _reference_of(resource)
+        if reference is not None:
+            self._by_reference.setdefault(reference, resource)
+
+    def of(self, *resource_types: str) -> Iterator[Resource]:
+        for kind in resource_types:
+            yield from self._by_type.get(kind, ())
+
+    def resolve(self, reference: object, holder: Resource) -> Resource | None:
+        """The resource that a Reference of ``holder`` points to, or ``None`` where it is not here."""
+        text = reference.get("reference") if isinstance(reference, Mapping) else None
+        if not isinstance(text, str):
+            return None
+        if text.startswith("#"):
+            contained = holder.get("contained")
+            for resource in contained if isinstance(contained, list) else ():
+                if isinstance(resource, Mapping) and resource.get("id") == text[1:]:
+                    return resource
+            return None
+        return self._by_reference.get(relative_reference(text))
+
+    def gap(self, record_list: str, fact: str | None = None) -> Reason | None:
+        """Why a list (or the results of one fact) may be incomplete; the gravest reason of its keys."""
+        concerned = [
+            self._gaps[key.name]
+            for key in keys()
+            if key.record_list == record_list and (fact is None or fact in key.facts)
+        ]
+        found = [gap for gap in concerned if gap is not None]
+        return min(found, key=_GRAVITY.index) if found else None
+
+
+_GRAVITY = (Reason.FAILED, Reason.NOT_SUPPLIED, Reason.UNREADABLE, Reason.PARTIAL_PAGE)
+
+
+def relative_reference(text: str) -> str:
+    """``Type/id`` of a relative, absolute or versioned reference."""
+    parts = text.split("/_history/")[0].rstrip("/").split("/")
+    return "/".join(parts[-2:])
+
+
+def _reference_of(resource: Resource) -> str | None:
+    kind, id_ = resource.get("resourceType"), resource.get("id")
+    return f"{kind}/{id_}" if isinstance(kind, str) and isinstance(id_, str) and id_ else None
