@@ -18,14 +18,16 @@ from guideline.doses import Administration, DoseState, Regimen
 from guideline.findings import (
     DoseAdvice,
     Finding,
+    Kind,
     OrderAssessment,
+    Origin,
     Outcome,
     ReferenceDose,
     Severity,
     Verdict,
 )
 from guideline.sources import the_source
-from guideline.values import Cause, Evidence
+from guideline.values import Cause, Evidence, Reason
 from guideline.words import unit_words
 
 MOST_CRITICAL_CARDS = 3
@@ -89,6 +91,37 @@ def _split_dose(a: OrderAssessment) -> tuple[list[Finding], list[Finding]]:
         or (f.about_dose and f.outcome is Outcome.HIT and f.severity is not Severity.CRITICAL)
     ]
     return beside, [f for f in a.findings if f not in beside]
+
+
+def unnamed_drug_card(order: str, of_another_patient: bool, occasion: Occasion) -> Card:
+    """The card for a draft that cannot be assessed at all: its drug is not known, or it is another patient's."""
+    what = (
+        "The drafted order names another patient, so it was not checked."
+        if of_another_patient
+        else "The drafted order names its drug only by a reference that could not be resolved, so it was not checked."
+    )
+    finding = Finding(
+        id="META-05",
+        outcome=Outcome.CANNOT_ASSESS,
+        severity=Severity.WARNING,
+        kind=Kind.ALERT,
+        origin=Origin.DEFAULT,
+        section="2",
+        drug="unknown",
+        order=order,
+        say=what,
+        rule="always",
+        cite="Section 2, Scope",
+        title="Scope of the guideline",
+        missing=(Cause("drug", Reason.UNREADABLE),),
+    )
+    words = text.wording()
+    detail = (
+        f"- **{what}** [{finding.id}]\n\n{words['not_reviewed']} Evaluated as of {text.day(occasion.as_of)}."
+    )
+    return _finished(
+        occasion, topic="jakigaps", summary=f"Could not check: {what}", detail=detail, findings=[finding]
+    )
 
 
 # --- the dose card ------------------------------------------------------------------------------------------------
@@ -224,6 +257,8 @@ def _headline(name: str, who: str, findings: Sequence[Finding]) -> str:
     data = f" ({text.amount(first.evidence[0].value, first.evidence[0].unit)})" if _has_number(first) else ""
     label = f"{text.name_of(first.evidence[0].fact)}{data}: " if data else ""
     more = f" (+{len(findings) - 1} more)" if len(findings) > 1 else ""
+    if first.outcome is Outcome.OUTSIDE_GUIDELINE:
+        return f"{who}: no dose suggested - outside the ages and weights that the guideline covers{more}"
     if name == "notes":
         return f"{who}: notes - {say}{more}"
     return f"{who}: {label}{say}{more}"

@@ -6,7 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
+from cds_service.json_reader import read_json
 from cds_service.settings import Settings
+from fhir_mappings import prefetch
+from fhir_mappings.client import FetchPolicy, FhirClient
+from guideline.growth_reference import MEASURES, limits
+from guideline.policy import Policy, load_policy
+from guideline.tables import Tables, load_tables
 
 
 def utc_today() -> date:
@@ -19,9 +25,29 @@ class Runtime:
     """Settings, knowledge and clock of the running service."""
 
     settings: Settings
+    tables: Tables
+    policy: Policy
+    client: FhirClient | None
     today: Callable[[], date] = utc_today
 
 
 def make_runtime(settings: Settings) -> Runtime:
     """Loads everything that a request needs, so that a fault shows at the start and not at a call."""
-    return Runtime(settings=settings)
+    tables = load_tables()
+    prefetch.templates()  # the code tables are read and checked here
+    for measure in MEASURES:
+        limits(measure, None, 0)  # the growth tables likewise
+    return Runtime(
+        settings=settings,
+        tables=tables,
+        policy=load_policy(settings.site),
+        client=_client(settings),
+    )
+
+
+def _client(settings: Settings) -> FhirClient | None:
+    """The FHIR client of demo mode: this machine only. Outside it no FHIR server is configured yet."""
+    if not settings.demo:
+        return None
+    policy = FetchPolicy(allow_loopback=True, allow_http=True, deadline_ms=settings.fetch_deadline_ms)
+    return FhirClient(policy, read_json)

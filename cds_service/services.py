@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
-from typing import cast
+
+from fhir_mappings.prefetch import templates
 
 _UNREVIEWED = (
     "No clinician has reviewed the content yet: it was taken from the published text of the guideline. "
@@ -81,18 +80,11 @@ SERVICES: dict[str, Service] = {
 
 def discovery() -> dict[str, object]:
     """The body of ``GET /cds-services``. Empty members are left out, as CDS Hooks demands."""
-    templates = _prefetch_templates()
-    return {"services": [_entry(service, templates) for service in SERVICES.values()]}
+    prefetch = templates()
+    return {"services": [_entry(service, prefetch) for service in SERVICES.values()]}
 
 
-def _prefetch_templates() -> dict[str, str]:
-    """Key -> template. A placeholder stands in until the mappings have their module of templates."""
-    if find_spec("fhir_mappings.prefetch") is None:
-        return {}
-    return cast("dict[str, str]", import_module("fhir_mappings.prefetch").templates())
-
-
-def _entry(service: Service, templates: dict[str, str]) -> dict[str, object]:
+def _entry(service: Service, prefetch: dict[str, str]) -> dict[str, object]:
     entry: dict[str, object] = {
         "id": service.id,
         "hook": service.hook,
@@ -100,6 +92,5 @@ def _entry(service: Service, templates: dict[str, str]) -> dict[str, object]:
         "description": service.description,
         "usageRequirements": service.usage_requirements,
     }
-    if templates:
-        entry["prefetch"] = templates
+    entry["prefetch"] = prefetch
     return entry

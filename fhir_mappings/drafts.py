@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from fhir_mappings.elements import Resource, is_of_patient, reference, status_of
 from fhir_mappings.indications import indication_of
 from fhir_mappings.lists import Lists
 from fhir_mappings.medicines import Medicine, medicine_of
-from fhir_mappings.prefetch import Pool
+from fhir_mappings.prefetch import Pool, relative_reference
 from fhir_mappings.products import listed
 from guideline.doses import Form
 from guideline.record import Draft
@@ -95,3 +96,19 @@ def fhir_version(order: Resource) -> FhirVersion:
     if "context" in order or (isinstance(requester, Mapping) and "agent" in requester):
         return "STU3"
     return "R4"
+
+
+def unresolved_references(orders: Iterable[DraftedOrder]) -> tuple[str, ...]:
+    """The Medications that drafts refer to and that are not among the supplied resources."""
+    found = []
+    for order in orders:
+        pointer = order.resource.get("medicationReference")
+        text = pointer.get("reference") if isinstance(pointer, Mapping) else None
+        if order.medicine.unresolved and isinstance(text, str) and not text.startswith("#"):
+            wanted = relative_reference(text)
+            if _MEDICATION.fullmatch(wanted):
+                found.append(wanted)
+    return tuple(dict.fromkeys(found))
+
+
+_MEDICATION = re.compile(r"Medication/[A-Za-z0-9.-]{1,64}")

@@ -35,7 +35,7 @@ class Medicine:
 
 @cache
 def _names() -> tuple[tuple[re.Pattern[str], str], ...]:
-    path = Path(__file__).parent / "codes" / "names.csv"
+    path = Path(__file__).with_name("names.csv")
     with path.open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     return tuple((re.compile(rf"\b{re.escape(row['name'])}\b"), row["concept"]) for row in rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from fhir_mappings.elements import Resource, is_modified, read_span, reference
+from fhir_mappings.prefetch import Pool
 from guideline.record import Birth
 from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
 
@@ -43,3 +44,8 @@ def read_sex(patient: Resource) -> Fact:
     if isinstance(gender, str) and gender in _SEXES:
         return Known(gender, (Evidence("sex", gender, source=reference(patient)),))
     return Missing.of("sex", Reason.ABSENT if gender is None else Reason.UNREADABLE)
+
+
+def find_patient(pool: Pool, patient_id: str) -> Resource | None:
+    """The Patient of the request; another patient's resource is never taken for it."""
+    return next((patient for patient in pool.of("Patient") if patient.get("id") == patient_id), None)

@@ -116,7 +116,8 @@ def _try_table(table: Table, facts: Facts) -> list[_Tried]:
     if table.speaks_when_unknown is None or not unknown:
         return tried
     # One row speaks for a table that could not be decided, so that one gap is told once.
-    spokesman = next((t for t in unknown if t.row.id == table.speaks_when_unknown), unknown[0])
+    own = [t for t in unknown if t.row.id == table.speaks_when_unknown] or unknown
+    spokesman = min(own, key=lambda t: t.row.severity.rank)
     causes = unique(c for t in unknown for c in t.answer.causes)
     told = replace(spokesman, answer=replace(spokesman.answer, causes=causes))
     silent = [replace(t, outcome=Outcome.CLEAR) if t in unknown else t for t in tried]

@@ -16,7 +16,7 @@ from guideline.facts import vocabulary
 from guideline.findings import EgfrSum
 from guideline.growth_reference import Measure, completed_months, limits
 from guideline.policy import Policy
-from guideline.record import Birth, Draft, Reading, Record, RecordedOrder, Series
+from guideline.record import Draft, Reading, Record, RecordedOrder, Series
 from guideline.sources import egfr_constant, the_source
 from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
 

@@ -56,7 +56,7 @@ def select(tables: Tables, drug: str, facts: Facts) -> Selection:
             elif answer.holds and row.dose is None:
                 others.append((table, row, answer))
             elif answer.holds:
-                bounds = ask_box(table.within, facts, table.stale)
+                bounds = ask_box(table.within, facts, table.stale, caution=False)
                 if bounds.holds is None:
                     possible.append((table, row, bounds))
                     continue

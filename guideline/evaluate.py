@@ -9,7 +9,7 @@ from typing import TypeVar
 from guideline.cells import Cell
 from guideline.facts import vocabulary
 from guideline.tables import Box, Row, Table
-from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Reason
+from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
 
 Facts = Mapping[str, Fact]
 
@@ -31,8 +31,12 @@ class Answer:
 _ALWAYS = Answer(True)
 
 
-def ask_cell(name: str, cell: Cell, facts: Facts, stale: str | None) -> Answer:
-    """One cell against its fact. A doubtful value may say yes (caution) but never no, unless ``stale`` lets it."""
+def ask_cell(name: str, cell: Cell, facts: Facts, stale: str | None, *, caution: bool = True) -> Answer:
+    """One cell against its fact.
+
+    A doubtful value may say yes where ``caution`` asks for it (a warning), but never no, and neither where a dose
+    is chosen; ``stale`` lets it say both.
+    """
     fact = facts.get(name)
     if fact is None:
         return Answer(None, (Cause(vocabulary()[name].named, Reason.NOT_SUPPLIED),), decided_by=(name,))
@@ -46,16 +50,16 @@ def ask_cell(name: str, cell: Cell, facts: Facts, stale: str | None) -> Answer:
         return Answer(None, (Cause(kind.named, reason, detail),), fact.evidence, decided_by=(name,))
     if isinstance(fact, Known):
         return Answer(held, (), fact.evidence, decided_by=(name,))
-    if held or (stale is not None and not fact.expired):
+    if (held and caution) or (stale is not None and not fact.expired):
         return Answer(held, (), fact.evidence, fact.causes, (name,))
     return Answer(None, fact.causes, fact.evidence, decided_by=(name,))
 
 
-def ask_box(box: Box, facts: Facts, stale: Mapping[str, str]) -> Answer:
+def ask_box(box: Box, facts: Facts, stale: Mapping[str, str], *, caution: bool = True) -> Answer:
     """All cells of a box: no as soon as one says no, cannot say as soon as one cannot."""
     answers = []
     for name, cell in box.items():
-        answer = ask_cell(name, cell, facts, stale.get(name))
+        answer = ask_cell(name, cell, facts, stale.get(name), caution=caution)
         if answer.holds is False:
             return answer
         answers.append(answer)
@@ -73,7 +77,7 @@ def ask_row(row: Row, facts: Facts, stale: Mapping[str, str]) -> Answer:
     """The row's alternatives: yes as soon as one holds, no only when all are ruled out."""
     if not row.boxes:
         return _ALWAYS
-    answers = [ask_box(box, facts, stale) for box in row.boxes]
+    answers = [ask_box(box, facts, stale, caution=row.dose is None) for box in row.boxes]
     held = [a for a in answers if a.holds]
     if held:
         return Answer(

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 Measure = Literal["weight", "height"]
+MEASURES: Final[tuple[Measure, ...]] = ("weight", "height")
 Range = tuple[Decimal, Decimal]
 Table = Mapping[tuple[str, int], Range]
 

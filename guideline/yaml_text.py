@@ -34,7 +34,7 @@ def read_yaml(path: Path) -> Any:
     """The content of one of our YAML files; raises ``YamlFault`` naming the file."""
     try:
         with path.open(encoding="utf-8") as stream:
-            return yaml.load(stream, Loader=_Loader)  # noqa: S506 - a BaseLoader builds text, lists and mappings only
+            return yaml.load(stream, Loader=_Loader)
     except YamlFault as fault:
         raise YamlFault(f"{path.name}, {fault}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as fault:
