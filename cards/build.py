@@ -124,7 +124,7 @@ def unnamed_drug_card(order: str, of_another_patient: bool, occasion: Occasion) 
     )
 
 
-# --- the dose card ------------------------------------------------------------------------------------------------
+# --- the dose card --------------------------------------------------------------------------------
 
 
 def _dose_card(order: OrderToCard, findings: list[Finding], occasion: Occasion) -> Card:
@@ -151,7 +151,8 @@ _INDICATIONS = {"jia": "JIA", "jdm": "JDM", "interferonopathy": "interferonopath
 def _dose_summary(a: OrderAssessment, dose: DoseAdvice) -> str:
     phase = "escalated dose " if dose.phase == "escalated" else ""
     provisional = "provisionally " if dose.provisional else ""
-    head = f"{text.capital(a.drug)} in {_INDICATIONS[dose.indication]}: {provisional}{phase}{text.regimen(dose.regimen)}"
+    given = f"{provisional}{phase}{text.regimen(dose.regimen)}"
+    head = f"{text.capital(a.drug)} in {_INDICATIONS[dose.indication]}: {given}"
     drafted = text.drafted(a.drafted)
     tails = {
         Verdict.MATCH: "; the draft matches",
@@ -224,7 +225,7 @@ def _administration_json(a: Administration) -> JsonObject:
     return {"timesPerDay": _number(a.times_per_day), "mg": _number(a.mg)}
 
 
-# --- the other cards --------------------------------------------------------------------------------------------------
+# --- the other cards ------------------------------------------------------------------------------
 
 
 def _card(name: str, findings: list[Finding], a: OrderAssessment, occasion: Occasion, *, leads: bool) -> Card:
@@ -316,7 +317,7 @@ def _reference_line(reference: ReferenceDose) -> str:
     return f"- {reference.heading}: {text.regimen(reference.regimen)} ({total} mg per day{each}) [{reference.row}]"
 
 
-# --- what every card has ---------------------------------------------------------------------------------------------------
+# --- what every card has --------------------------------------------------------------------------
 
 
 def _detail(a: OrderAssessment, findings: Sequence[Finding], occasion: Occasion, lines: list[str]) -> str:

@@ -20,7 +20,9 @@ from guideline.yaml_text import read_yaml
 LONGEST_SUMMARY = 139
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _UNSEEN = re.compile(r"[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-_MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+_MONTHS = tuple(
+    "January February March April May June July August September October November December".split(" ")
+)
 _TIMES = {1: "once daily", 2: "twice daily", 3: "three times daily", 4: "four times daily"}
 _WHEN = {When.MORN: "morning", When.AFT: "afternoon", When.EVE: "evening"}
 
@@ -77,7 +79,7 @@ def name_of(fact: str) -> str:
     return names.get(fact) or (kind.title if kind is not None else fact)
 
 
-# --- doses -----------------------------------------------------------------------------------------------------
+# --- doses ----------------------------------------------------------------------------------------
 
 
 def administration(each: Administration) -> str:
@@ -109,7 +111,7 @@ def drafted(dose: OrderedDose) -> str:
     return regimen(dose.regimen) if dose.regimen is not None else ""
 
 
-# --- evidence and gaps ---------------------------------------------------------------------------------------------
+# --- evidence and gaps ----------------------------------------------------------------------------
 
 
 def datum(item: Evidence) -> str:

@@ -113,7 +113,7 @@ class FetchPolicy:
     ca_file: str | None = None
 
 
-# --- Addresses: the text of a URL and the peer behind it --------------------------------------------
+# --- Addresses: the text of a URL and the peer behind it ------------------------------------------
 
 _SEGMENT = (
     r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]"
@@ -240,7 +240,7 @@ class _Peers:
         return address.is_global or any(address in network for network in self.networks)
 
 
-# --- Circuit breaker --------------------------------------------------------------------------------
+# --- Circuit breaker ------------------------------------------------------------------------------
 
 
 class Breaker:
@@ -302,7 +302,7 @@ class _Gate:
     slots: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(IN_FLIGHT))
 
 
-# --- One connection ---------------------------------------------------------------------------------
+# --- One connection -------------------------------------------------------------------------------
 
 
 class _AddressRefusedError(Exception):
@@ -492,7 +492,7 @@ def _unlogged() -> Iterator[None]:
         _thread.fetching = False
 
 
-# --- One key ----------------------------------------------------------------------------------------
+# --- One key --------------------------------------------------------------------------------------
 
 _MEDIA_TYPES: Final = frozenset({"application/fhir+json", "application/json", "application/json+fhir", ""})
 _CODINGS: Final = frozenset({"", "identity", "gzip", "deflate"})
@@ -789,7 +789,7 @@ def _target(root: _Place, query: str) -> _Target | None:
     return _Target(url, found["type"] if found["id"] else "Bundle", found["id"])
 
 
-# --- The client -------------------------------------------------------------------------------------
+# --- The client -----------------------------------------------------------------------------------
 
 
 class FhirClient:

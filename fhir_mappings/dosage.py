@@ -119,7 +119,7 @@ _PHRASES: Mapping[str, _Abbreviation] = {
 }
 
 
-# --- reading ------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def read_dose(order: Mapping[str, Any], product: Product) -> OrderedDose:
@@ -238,7 +238,7 @@ def _as_needed(dosage: Mapping[str, Any]) -> bool:
     return bool(dosage.get("asNeededCodeableConcept") or dosage.get("asNeededFor"))
 
 
-# --- the amount ---------------------------------------------------------------------------------------------
+# --- the amount -----------------------------------------------------------------------------------
 
 # The last is that of a DSTU2 MedicationStatement.
 _QUANTITY_KEYS = ("doseQuantity", "doseSimpleQuantity", "quantityQuantity")
@@ -312,7 +312,7 @@ def _milligrams(quantity: Mapping[str, Any], product: Product) -> Decimal | None
     return amount.value * product.strength_mg
 
 
-# --- the timing ---------------------------------------------------------------------------------------------
+# --- the timing -----------------------------------------------------------------------------------
 
 
 def _schedule(dosage: Mapping[str, Any]) -> _Schedule | None:
@@ -459,7 +459,7 @@ def _phrase(text: object) -> Iterator[_Abbreviation]:
             yield _PHRASES[words]
 
 
-# --- tolerant shapes ----------------------------------------------------------------------------------------
+# --- tolerant shapes ------------------------------------------------------------------------------
 
 
 def _objects(value: object, what: str) -> list[Mapping[str, Any]]:
@@ -495,7 +495,7 @@ def _positive(value: object, what: str) -> Decimal | None:
     return found
 
 
-# --- writing ------------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 _ORAL = "26643006"
 _LONGEST_CYCLE = 366

@@ -84,7 +84,7 @@ def read_lists(pool: Pool, patient_id: str, drafted: frozenset[str]) -> Lists:
     )
 
 
-# --- conditions -------------------------------------------------------------------------------------------------
+# --- conditions -----------------------------------------------------------------------------------
 
 
 def _code_of(value: object) -> str | None:
@@ -121,7 +121,7 @@ def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource
     return RecordList(tuple(items), gap, foreign), tuple(active)
 
 
-# --- procedures and allergies --------------------------------------------------------------------------------------
+# --- procedures and allergies ---------------------------------------------------------------------
 
 
 def _simple(
@@ -164,7 +164,7 @@ def _allergy(resource: Resource) -> Item | None:
 _NO_POOL = Pool({})
 
 
-# --- medicines ---------------------------------------------------------------------------------------------------------
+# --- medicines ------------------------------------------------------------------------------------
 
 
 def counts_as_taken(resource: Resource) -> bool:
@@ -252,7 +252,7 @@ _LONGEST_SUPPLY = 400
 """Days; a longer supply on one order is taken for a slip and not used."""
 
 
-# --- yes/no facts ----------------------------------------------------------------------------------------------------------
+# --- yes/no facts ---------------------------------------------------------------------------------
 
 
 def read_flags(lists: Lists) -> dict[str, Fact]:

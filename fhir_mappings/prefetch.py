@@ -76,7 +76,7 @@ def templates() -> dict[str, str]:
     return {key.name: key.template() for key in keys()}
 
 
-# --- what arrived ---------------------------------------------------------------------------------------------------
+# --- what arrived ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

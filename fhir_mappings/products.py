@@ -81,7 +81,7 @@ class _Strength:
         return self.per_ml is None, Fraction(self.mg) / Fraction(self.per_ml or 1)
 
 
-# --- amounts: a FHIR Quantity of medicine -------------------------------------------------------------------
+# --- amounts: a FHIR Quantity of medicine ---------------------------------------------------------
 
 _UNITS_BY_KIND: Mapping[tuple[Kind, Decimal], tuple[str, ...]] = {
     (Kind.MILLIGRAM, Decimal(1)): ("mg", "mgs", "milligram", "milligrams", "milligram(s)"),
@@ -200,7 +200,7 @@ def _folded(text: object) -> str:
     return " ".join(text.lower().replace("µ", "u").replace("μ", "u").split())
 
 
-# --- strength and form in words -----------------------------------------------------------------------------
+# --- strength and form in words -------------------------------------------------------------------
 
 # Not after a digit, a comma or a hyphen between numbers (2,5 mg; 5-10 mg), nor as the lower half of a ratio.
 _STRENGTH = re.compile(
@@ -260,7 +260,7 @@ def _form_in(text: str) -> Form:
     return Form.TABLET if tablet else Form.UNKNOWN
 
 
-# --- the product --------------------------------------------------------------------------------------------
+# --- the product ----------------------------------------------------------------------------------
 
 
 def read_product(

@@ -99,7 +99,7 @@ def _weight_at_running_start(derived: Derived, record: Record) -> Fact | None:
     return Known(readings[0].value) if readings else None
 
 
-# --- trying the rows ------------------------------------------------------------------------------------------------
+# --- trying the rows ------------------------------------------------------------------------------
 
 
 def _try_tables(tables: Tables, drug: str, facts: Facts, *, after_dose: bool) -> list[_Tried]:
@@ -158,7 +158,7 @@ def _dose_table_rows(selection: Selection) -> list[_Tried]:
     return found
 
 
-# --- findings ----------------------------------------------------------------------------------------------------------
+# --- findings -------------------------------------------------------------------------------------
 
 
 def _severity(tried: _Tried) -> Severity:
@@ -221,7 +221,7 @@ def _joined(findings: list[Finding]) -> tuple[Finding, ...]:
     return tuple(by_id.values())
 
 
-# --- the dose ------------------------------------------------------------------------------------------------------------
+# --- the dose -------------------------------------------------------------------------------------
 
 
 def _withheld_by(tried: list[_Tried], findings: tuple[Finding, ...]) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def is_young(record: Record, policy: Policy) -> bool:
     return completed_years(record.birth.latest, record.on) < policy.freshness.young_child_below_years
 
 
-# --- results ------------------------------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 
 def seen(fact: str, reading: Reading, note: str | None = None) -> Evidence:
@@ -170,7 +170,7 @@ def _confirming(series: Series, first: Reading, policy: Policy) -> Reading | Non
     return None
 
 
-# --- eGFR ---------------------------------------------------------------------------------------------------------
+# --- eGFR -----------------------------------------------------------------------------------------
 
 
 def egfr_interval(height: Interval, creatinine: Interval) -> Interval | None:
@@ -254,7 +254,7 @@ def egfr_disagrees(calculated: Fact, laboratory: Fact, at: tuple[Decimal, ...]) 
     return Known(YES if differs else NO, laboratory.evidence if differs else ())
 
 
-# --- baseline bloods ------------------------------------------------------------------------------------------------
+# --- baseline bloods ------------------------------------------------------------------------------
 
 
 def normal_bloods(record: Record, policy: Policy) -> Fact:
@@ -303,7 +303,7 @@ def inside_range(fact: str, reading: Reading, policy: Policy) -> bool | None:
     return True
 
 
-# --- the course of treatment -----------------------------------------------------------------------------------------
+# --- the course of treatment ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +360,7 @@ def _start_of_run(
     return begin
 
 
-# --- all of them --------------------------------------------------------------------------------------------------------
+# --- all of them ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def select(tables: Tables, drug: str, facts: Facts) -> Selection:
     return Selection(possible=tuple(possible), others=tuple(others))
 
 
-# --- phase (ruling 1) -----------------------------------------------------------------------------------------------
+# --- phase (ruling 1) -----------------------------------------------------------------------------
 
 
 def phase_facts(derived: Derived, draft: Draft, tables: Tables) -> dict[str, Fact]:
@@ -137,7 +137,7 @@ def _causes(fact: Fact) -> tuple[Cause, ...]:
     return () if isinstance(fact, Known) else fact.causes
 
 
-# --- history of a running order ----------------------------------------------------------------------------------------
+# --- history of a running order -------------------------------------------------------------------
 
 
 def egfr_crossed(derived: Derived, tables: Tables) -> Fact:
@@ -172,7 +172,7 @@ def band_crossed(derived: Derived, draft: Draft, tables: Tables, weight_then: Fa
     return Known(YES, (*weight.evidence, *weight_then.evidence))
 
 
-# --- the draft against the row ---------------------------------------------------------------------------------------------
+# --- the draft against the row --------------------------------------------------------------------
 
 
 def compare(draft: Regimen, row: Regimen) -> Verdict:
@@ -298,7 +298,7 @@ def per_kg(regimen: Regimen, weight: Fact) -> Decimal | None:
     return regimen.mg_per_day / exact if exact else None
 
 
-# --- doses as text only -------------------------------------------------------------------------------------------------------
+# --- doses as text only ---------------------------------------------------------------------------
 
 
 def reference_doses(

@@ -18,8 +18,8 @@ class FactKind:
     """One entry of the vocabulary.
 
     ``read_from`` names the lists of the record that it comes from; ``concepts`` the code lists behind it
-    (of a series' results, or those that make a yes/no fact "yes"); ``uses`` the facts that a derived one is made from; ``named`` is the name that evidence
-    and missing carry in public.
+    (of a series' results, or those that make a yes/no fact "yes"); ``uses`` the facts that a derived one is made
+    from; ``named`` is the name that evidence and missing carry in public.
     """
 
     name: str
