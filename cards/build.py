@@ -27,7 +27,7 @@ from guideline.findings import (
     Verdict,
 )
 from guideline.sources import the_source
-from guideline.values import Cause, Evidence, Reason
+from guideline.values import Cause, Evidence
 from guideline.words import unit_words
 
 MOST_CRITICAL_CARDS = 3
@@ -54,6 +54,7 @@ class OrderToCard:
     assessment: OrderAssessment
     draft: Mapping[str, Any]
     dosage: Dosage | None
+    running: bool = False
 
 
 def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
@@ -77,7 +78,9 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
         cards.append(_dose_card(order, on_dose_card, occasion))
     # What explains the missing dose stands on the first card below.
     for index, (name, found) in enumerate(groups):
-        cards.append(_card(name, found, a, occasion, leads=index == 0 and a.dose is None))
+        cards.append(
+            _card(name, found, a, occasion, leads=index == 0 and a.dose is None and not order.running)
+        )
     return sorted(cards, key=lambda card: Severity(card.indicator).rank)
 
 
@@ -93,13 +96,17 @@ def _split_dose(a: OrderAssessment) -> tuple[list[Finding], list[Finding]]:
     return beside, [f for f in a.findings if f not in beside]
 
 
-def unnamed_drug_card(order: str, of_another_patient: bool, occasion: Occasion) -> Card:
-    """The card for a draft that cannot be assessed at all: its drug is not known, or it is another patient's."""
-    what = (
-        "The drafted order names another patient, so it was not checked."
-        if of_another_patient
-        else "The drafted order names its drug only by a reference that could not be resolved, so it was not checked."
-    )
+_NOT_CHECKED = {
+    "another-patient": "The drafted order names another patient, so it was not checked.",
+    "drug-unresolved": "The drafted order names its drug only by a reference that could not be resolved; not checked.",
+    "failure": "The check of this order failed inside the service; nothing was checked. Treat it as unchecked.",
+    "treatment-unknown": "Whether the child is on a JAK inhibitor could not be checked: the medicines are not known.",
+}
+
+
+def not_checked_card(why: str, order: str | None, causes: tuple[Cause, ...], occasion: Occasion) -> Card:
+    """The card where nothing could be assessed at all. ``why`` is a key of the sentences above."""
+    what = _NOT_CHECKED[why]
     finding = Finding(
         id="META-05",
         outcome=Outcome.CANNOT_ASSESS,
@@ -113,15 +120,24 @@ def unnamed_drug_card(order: str, of_another_patient: bool, occasion: Occasion) 
         rule="always",
         cite="Section 2, Scope",
         title="Scope of the guideline",
-        missing=(Cause("drug", Reason.UNREADABLE),),
+        missing=causes,
     )
+    gaps = "; ".join(text.gap(cause) for cause in causes)
+    lines = [f"- **{what}** [{finding.id}]", *([f"- {text.capital(gaps)}."] if gaps else [])]
     words = text.wording()
-    detail = (
-        f"- **{what}** [{finding.id}]\n\n{words['not_reviewed']} Evaluated as of {text.day(occasion.as_of)}."
-    )
+    end = f"{words['not_reviewed']} Evaluated as of {text.day(occasion.as_of)}."
     return _finished(
-        occasion, topic="jakigaps", summary=f"Could not check: {what}", detail=detail, findings=[finding]
+        occasion,
+        topic="jakigaps",
+        summary=f"Could not check: {what}",
+        detail="\n".join(lines) + f"\n\n{end}",
+        findings=[finding],
     )
+
+
+def treatment_cards(assessed: OrderAssessment, occasion: Occasion) -> list[Card]:
+    """The cards of a running treatment. Nothing to say: no card."""
+    return cards_for(OrderToCard(assessed, {}, None, running=True), occasion)
 
 
 # --- the dose card --------------------------------------------------------------------------------

@@ -20,8 +20,9 @@ from guideline.yaml_text import read_yaml
 LONGEST_SUMMARY = 139
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _UNSEEN = re.compile(r"[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-_MONTHS = tuple(
-    "January February March April May June July August September October November December".split(" ")
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
 )
 _TIMES = {1: "once daily", 2: "twice daily", 3: "three times daily", 4: "four times daily"}
 _WHEN = {When.MORN: "morning", When.AFT: "afternoon", When.EVE: "evening"}

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 
 from fhir_mappings.dosage import FhirVersion, read_dose
 from fhir_mappings.elements import Resource, is_of_patient, reference, status_of
 from fhir_mappings.indications import indication_of
-from fhir_mappings.lists import Lists
-from fhir_mappings.medicines import Medicine, medicine_of
+from fhir_mappings.lists import MEDICATION_TYPES, Lists
+from fhir_mappings.medicines import JAK_INHIBITORS, Medicine, medicine_of
 from fhir_mappings.prefetch import Pool, relative_reference
 from fhir_mappings.products import listed
-from guideline.doses import Form
+from guideline.derive import course_of
+from guideline.doses import DoseState, Form, OrderedDose
 from guideline.record import Draft
 
 _ORDER_TYPES = ("MedicationRequest", "MedicationOrder")
@@ -81,6 +83,32 @@ def read_draft(order: DraftedOrder, pool: Pool, lists: Lists) -> Draft:
         ending=status_of(order.resource) in _ENDING,
         notes=tuple(notes),
     )
+
+
+def running_drafts(pool: Pool, lists: Lists, on: date, gap_days: int) -> list[Draft]:
+    """The JAK inhibitors that the child is taking, each as a draft of its running order without a dose."""
+    found = []
+    for drug in JAK_INHIBITORS:
+        running = course_of(drug, lists.orders, on, gap_days).running
+        if running is None:
+            continue
+        resource = next((r for r in pool.of(*MEDICATION_TYPES) if reference(r) == running.source), {})
+        indication = indication_of(resource, pool, lists)
+        found.append(
+            Draft(
+                reference=running.source,
+                drug=drug,
+                matched_by_name=medicine_of(resource, pool).by_name,
+                form=Form.UNKNOWN,
+                modified_release=False,
+                dose=OrderedDose(DoseState.ABSENT),
+                indication=indication.indication,
+                jia_category=indication.jia_category,
+                on_record=indication.on_record,
+                notes=indication.notes,
+            )
+        )
+    return found
 
 
 def fhir_version(order: Resource) -> FhirVersion:

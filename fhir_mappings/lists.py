@@ -31,7 +31,7 @@ from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
 
 _ACTIVE_CLINICAL = ("active", "recurrence", "relapse")
 _NEVER_VERIFIED = ("refuted", "entered-in-error")
-_MEDICATION_TYPES = ("MedicationRequest", "MedicationOrder", "MedicationStatement")
+MEDICATION_TYPES = ("MedicationRequest", "MedicationOrder", "MedicationStatement")
 _TAKEN = ("active", "completed", "stopped", "on-hold", "in-progress", "recorded", "unknown")
 _NOT_AN_ORDER = ("proposal", "plan", "option")
 
@@ -183,7 +183,7 @@ def _medications(
     items: list[Item] = []
     orders: list[RecordedOrder] = []
     foreign, gap = 0, pool.gap("medications")
-    for resource in pool.of(*_MEDICATION_TYPES):
+    for resource in pool.of(*MEDICATION_TYPES):
         if reference(resource) in drafted or not counts_as_taken(resource):
             continue
         if not is_of_patient(resource, patient_id):

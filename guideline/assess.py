@@ -81,6 +81,31 @@ def _is(fact: Fact, value: str) -> bool:
     return not isinstance(fact, Missing) and fact.value == value
 
 
+def watch(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
+    """What the guideline says of a running treatment (no order is being drafted, so no dose is given).
+
+    ``draft`` stands for the running order; only the tables that watch a treatment are tried.
+    """
+    derived = facts_of(record, draft, policy, tables.limits_of("egfr", "egfrLowest"))
+    derived = _with_history(derived, record, draft, tables)
+    watching = Tables(tuple(table for table in tables.all if table.view))
+    tried = _try_tables(watching, draft.drug, derived.facts, after_dose=False)
+    findings = _joined([_finding(t, draft) for t in tried if t.outcome is not Outcome.CLEAR])
+    return OrderAssessment(
+        order=draft.reference,
+        drug=draft.drug,
+        drafted=draft.dose,
+        matched_by_name=draft.matched_by_name,
+        findings=findings,
+        dose=None,
+        reference_doses=(),
+        withheld_by=(),
+        egfr=egfr_sum(derived.facts["egfr"]) if draft.drug == "baricitinib" else None,
+        traces=tuple(_trace(t) for t in tried),
+        notes=(*record.notes, *draft.notes),
+    )
+
+
 def _with_history(derived: Derived, record: Record, draft: Draft, tables: Tables) -> Derived:
     """The facts that look at the running order: phase, schedule, and what has crossed a limit since."""
     facts = {**derived.facts, **phase_facts(derived, draft, tables)}

@@ -63,7 +63,7 @@ class Table:
     """One decision table. ``exactly_one`` tables are proved free of holes and overlaps by the linter.
 
     ``stale`` says per column what a doubtful value may do there: "use" it, or use it and mark the dose
-    "provisional"; by default it counts for caution only.
+    "provisional"; by default it counts for caution only. ``view`` tables also watch a running treatment.
     """
 
     name: str
@@ -83,6 +83,7 @@ class Table:
     after_dose: bool
     cross_check: bool
     about_dose: bool
+    view: bool
     rows: tuple[Row, ...]
 
     @property
@@ -173,6 +174,7 @@ def build_table(entry: Mapping[str, Any], file: str) -> Table:
         after_dose=entry.get("after") == "dose",
         cross_check=entry.get("cross_check") == "true",
         about_dose=entry.get("about") == "dose",
+        view=entry.get("view") == "true",
         rows=rows,
     )
     if table.exactly_one:
