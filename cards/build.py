@@ -36,6 +36,8 @@ TOPICS = "urn:jaki-cds:topic"
 OVERRIDE_REASONS = "urn:jaki-cds:override-reason"
 
 NewUuid = Callable[[], str]
+NewRequest = Callable[[str, date | None], tuple[str, dict[str, Any]]]
+"""A test by its name and due day -> its words and the ServiceRequest that orders it."""
 Dosage = list[dict[str, Any]]
 
 
@@ -45,6 +47,7 @@ class Occasion:
 
     as_of: date
     new_uuid: NewUuid
+    notes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class OrderToCard:
     assessment: OrderAssessment
     draft: Mapping[str, Any]
     dosage: Dosage | None
+    new_request: NewRequest | None = None
     running: bool = False
 
 
@@ -65,11 +69,12 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
     gaps = [f for f in rest if f.outcome is Outcome.CANNOT_ASSESS]
     warnings = [f for f in rest if f not in critical and f not in gaps and f.severity is Severity.WARNING]
     notes = [f for f in rest if f not in critical and f not in gaps and f not in warnings]
-    groups: list[tuple[str, list[Finding]]] = []
-    if len(critical) > MOST_CRITICAL_CARDS:
-        groups.append(("critical", critical))
-    else:
-        groups += [("critical", [finding]) for finding in critical]
+    if not occasion.notes:
+        notes = [f for f in notes if f.kind is not Kind.NOTE]
+    warnings.sort(key=lambda f: f.kind is not Kind.ALERT)
+    groups: list[tuple[str, list[Finding]]] = [("critical", found) for found in _by_trigger(critical)]
+    if len(groups) > MOST_CRITICAL_CARDS:
+        groups = [("critical", critical)]
     groups += [
         (name, found) for name, found in (("warnings", warnings), ("gaps", gaps), ("notes", notes)) if found
     ]
@@ -79,9 +84,18 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
     # What explains the missing dose stands on the first card below.
     for index, (name, found) in enumerate(groups):
         cards.append(
-            _card(name, found, a, occasion, leads=index == 0 and a.dose is None and not order.running)
+            _card(name, found, order, occasion, leads=index == 0 and a.dose is None and not order.running)
         )
     return sorted(cards, key=lambda card: Severity(card.indicator).rank)
+
+
+def _by_trigger(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """Findings of one trigger share a card (ruling 9): those that rest on the same data."""
+    groups: dict[frozenset[tuple[str, str | None]], list[Finding]] = {}
+    for finding in findings:
+        key = frozenset((e.fact, e.source) for e in finding.evidence) or frozenset({(finding.id, None)})
+        groups.setdefault(key, []).append(finding)
+    return list(groups.values())
 
 
 def _split_dose(a: OrderAssessment) -> tuple[list[Finding], list[Finding]]:
@@ -135,9 +149,11 @@ def not_checked_card(why: str, order: str | None, causes: tuple[Cause, ...], occ
     )
 
 
-def treatment_cards(assessed: OrderAssessment, occasion: Occasion) -> list[Card]:
+def treatment_cards(
+    assessed: OrderAssessment, new_request: NewRequest | None, occasion: Occasion
+) -> list[Card]:
     """The cards of a running treatment. Nothing to say: no card."""
-    return cards_for(OrderToCard(assessed, {}, None, running=True), occasion)
+    return cards_for(OrderToCard(assessed, {}, None, new_request, running=True), occasion)
 
 
 # --- the dose card --------------------------------------------------------------------------------
@@ -189,7 +205,7 @@ def _dose_lines(a: OrderAssessment, dose: DoseAdvice, findings: Sequence[Finding
             "**Provisional.** Something that could bar this dose is not known; see what could not be checked, "
             "and settle it first."
         )
-    lines += [f"- {_sentence(f)}" for f in findings]
+    lines += _sentences(findings)
     drafted = text.regimen(a.drafted.regimen) if a.drafted.regimen is not None else "no dose"
     if a.drafted.regimen is not None:
         drafted += f" ({text.plain(a.drafted.regimen.mg_per_day)} mg per day)"
@@ -244,7 +260,8 @@ def _administration_json(a: Administration) -> JsonObject:
 # --- the other cards ------------------------------------------------------------------------------
 
 
-def _card(name: str, findings: list[Finding], a: OrderAssessment, occasion: Occasion, *, leads: bool) -> Card:
+def _card(name: str, findings: list[Finding], order: OrderToCard, occasion: Occasion, *, leads: bool) -> Card:
+    a = order.assessment
     drafted = text.drafted(a.drafted)
     who = text.capital(a.drug) + (f" {drafted}" if drafted else "")
     if name == "gaps":
@@ -252,7 +269,7 @@ def _card(name: str, findings: list[Finding], a: OrderAssessment, occasion: Occa
         names = list(dict.fromkeys(text.name_of(c.fact) for f in findings for c in _told(f.missing)))
         headline = f"{who}: could not check - {text.joined(names)} missing or unusable"
     else:
-        lines = [f"- {_sentence(f)}" for f in findings]
+        lines = _sentences(findings)
         headline = _headline(name, who, findings)
     if leads:
         lines += _no_dose_lines(a)
@@ -265,7 +282,31 @@ def _card(name: str, findings: list[Finding], a: OrderAssessment, occasion: Occa
         summary=headline,
         detail=_detail(a, findings, occasion, lines),
         findings=findings,
+        suggestions=_orders(findings, order, occasion),
     )
+
+
+def _orders(findings: Sequence[Finding], order: OrderToCard, occasion: Occasion) -> tuple[Suggestion, ...]:
+    """Ready-made orders: the tests that are missing or due now, and those of the plan with their dates."""
+    if order.new_request is None:
+        return ()
+    now = dict.fromkeys((name, None) for f in findings if f.due is None for name in f.orders)
+    planned = dict.fromkeys((name, f.due) for f in findings if f.due is not None for name in f.orders)
+    found = []
+    for label, wanted in (
+        ("Order the tests that are missing or due", now),
+        ("Order the monitoring plan", planned),
+    ):
+        actions = [_order_action(order.new_request, name, due) for name, due in wanted]
+        if actions:
+            found.append(Suggestion(label, occasion.new_uuid(), False, tuple(actions)))
+    return tuple(found)
+
+
+def _order_action(new_request: NewRequest, name: str, due: date | None) -> Action:
+    words, resource = new_request(name, due)
+    when = f", {text.day(due)}" if due is not None else ""
+    return Action("create", f"Order: {words}{when}", resource)
 
 
 def _headline(name: str, who: str, findings: Sequence[Finding]) -> str:
@@ -285,10 +326,17 @@ def _has_number(finding: Finding) -> bool:
     return bool(finding.evidence) and isinstance(finding.evidence[0].value, Decimal)
 
 
-def _sentence(finding: Finding) -> str:
-    bold = "**" if finding.severity is not Severity.INFO else ""
-    label = {"printed": "", "derived": " (derived from the guideline)", "default": " (service default)"}
-    return f"{bold}{finding.say}{bold}{label[finding.origin.value]} [{finding.id}]"
+_ORIGINS = {"printed": "", "derived": " (derived from the guideline)", "default": " (service default)"}
+
+
+def _sentences(findings: Sequence[Finding]) -> list[str]:
+    """One line per sentence; statements that say the same share it."""
+    by_sentence: dict[str, list[str]] = {}
+    for f in findings:
+        bold = "**" if f.severity is not Severity.INFO else ""
+        due = f" Due {text.day(f.due)}." if f.due is not None else ""
+        by_sentence.setdefault(f"{bold}{f.say}{due}{bold}{_ORIGINS[f.origin.value]}", []).append(f.id)
+    return [f"- {sentence} [{', '.join(ids)}]" for sentence, ids in by_sentence.items()]
 
 
 def _told(causes: Iterable[Cause]) -> list[Cause]:

@@ -2,141 +2,98 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 from cards.build import Occasion, OrderToCard, cards_for, not_checked_card, treatment_cards
 from cards.model import Card
+from cds_service.case import Case, concern_of, drafts_of, new_request, open_case, visible_failure
 from cds_service.envelope import HookCall
-from cds_service.errors import CannotAnswer
 from cds_service.runtime import Runtime
-from cds_service.services import SERVICES
-from cds_service.supply import complete, fetch_references, supplies_of
 from fhir_mappings.dosage import write_dosage
-from fhir_mappings.drafts import (
-    DraftedOrder,
-    drafted_orders,
-    fhir_version,
-    read_draft,
-    resources_of,
-    running_drafts,
-    unresolved_references,
-)
-from fhir_mappings.gather import gather
-from fhir_mappings.lists import Lists, read_lists
-from fhir_mappings.patient import find_patient
-from fhir_mappings.prefetch import Pool, Resource, Supply
-from guideline.assess import assess, watch
+from fhir_mappings.drafts import DraftedOrder, fhir_version, read_draft, running_drafts
+from fhir_mappings.lists import only_draft, read_flags
+from guideline.assess import assess, assess_beyond, assess_ending, watch
 from guideline.findings import OrderAssessment, Verdict
-from guideline.record import Record
+from guideline.record import Draft
 from guideline.values import Cause, Reason
-
-_log = logging.getLogger("jaki_cds")
 
 
 def respond(call: HookCall, runtime: Runtime) -> dict[str, object]:
     """The body of the answer to ``call``. Raises ``CannotAnswer`` (412) only where nothing at all can be said."""
-    occasion = Occasion(call.as_of or runtime.today(), new_uuid=lambda: str(uuid4()))
-    cards = (
-        _order_cards(call, runtime, occasion) if _drafts(call) is not None else _view(call, runtime, occasion)
-    )
-    return {"cards": [card.as_json() for card in cards]}
+    as_of = call.as_of or runtime.today()
+    occasion = Occasion(as_of, new_uuid=lambda: str(uuid4()), notes=runtime.policy.show_notes)
+    answer = _view if drafts_of(call) is None else _orders
+    return {"cards": [card.as_json() for card in answer(call, runtime, occasion)]}
 
 
-def _order_cards(call: HookCall, runtime: Runtime, occasion: Occasion) -> list[Card]:
-    """The order hooks: every selected draft of a JAK inhibitor against the guideline."""
-    supplies, orders = _orders_of_interest(call, runtime, supplies_of(call))
-    if not orders:
-        return []
-    pool = Pool(complete(call, runtime, supplies), resources_of(_drafts(call)))
-    patient = _patient(pool, call)
+def _orders(call: HookCall, runtime: Runtime, occasion: Occasion) -> list[Card]:
+    """The order hooks. Nothing drafted that concerns this guideline: no card."""
+    concern = concern_of(call, runtime)
     cards: list[Card] = []
-    with _visible_failure(orders[0].reference, cards, occasion):
-        lists = read_lists(pool, call.patient_id, frozenset(order.reference for order in orders))
-        record = gather(patient, pool, lists, occasion.as_of)
-        for order in orders:
-            with _visible_failure(order.reference, cards, occasion):
-                cards += _cards_of(order, record, pool, lists, runtime, occasion)
+    if not concern.orders and not concern.others:
+        return cards
+    with open_case(call, runtime, concern.supplies, cards, occasion) as case:
+        for order in concern.orders:
+            with visible_failure(order.reference, cards, occasion):
+                cards += _order_cards(call, order, case, runtime, occasion)
+        for other in concern.others:
+            with visible_failure(other, cards, occasion):
+                cards += _other_cards(other, case, runtime, occasion)
     return cards
-
-
-def _cards_of(
-    order: DraftedOrder, record: Record, pool: Pool, lists: Lists, runtime: Runtime, occasion: Occasion
-) -> list[Card]:
-    if order.medicine.jak_inhibitor is None or order.of_another_patient:
-        why = "another-patient" if order.of_another_patient else "drug-unresolved"
-        return [not_checked_card(why, order.reference, (Cause("drug", Reason.UNREADABLE),), occasion)]
-    assessed = assess(record, read_draft(order, pool, lists), runtime.tables, runtime.policy)
-    return cards_for(OrderToCard(assessed, order.resource, _new_dosage(assessed, order)), occasion)
 
 
 def _view(call: HookCall, runtime: Runtime, occasion: Occasion) -> list[Card]:
     """patient-view: every JAK inhibitor that the child is taking. None taken: no card."""
-    pool = Pool(complete(call, runtime, supplies_of(call)))
-    patient = _patient(pool, call)
     cards: list[Card] = []
-    with _visible_failure(None, cards, occasion):
-        lists = read_lists(pool, call.patient_id, frozenset())
-        record = gather(patient, pool, lists, occasion.as_of)
-        running = running_drafts(pool, lists, occasion.as_of, runtime.policy.restart_gap)
-        if not running and record.orders_gap:
-            cards.append(not_checked_card("treatment-unknown", None, record.orders_gap, occasion))
-        for draft in running:
-            cards += treatment_cards(watch(record, draft, runtime.tables, runtime.policy), occasion)
+    with open_case(call, runtime, concern_of(call, runtime).supplies, cards, occasion) as case:
+        for draft in _running(case, None, runtime, cards, occasion):
+            with visible_failure(draft.reference, cards, occasion):
+                assessed = watch(case.record, draft, runtime.tables, runtime.policy)
+                cards += treatment_cards(assessed, new_request(call), occasion)
     return cards
 
 
-def _patient(pool: Pool, call: HookCall) -> Resource:
-    patient = find_patient(pool, call.patient_id)
-    if patient is None:
-        raise CannotAnswer(
-            "The Patient is neither in the prefetch nor obtainable from fhirServer (key patient)."
+def _order_cards(
+    call: HookCall, order: DraftedOrder, case: Case, runtime: Runtime, occasion: Occasion
+) -> list[Card]:
+    """One drafted JAK inhibitor."""
+    if order.medicine.jak_inhibitor is None or order.of_another_patient:
+        why = "another-patient" if order.of_another_patient else "drug-unresolved"
+        return [not_checked_card(why, order.reference, (Cause("drug", Reason.UNREADABLE),), occasion)]
+    draft = read_draft(order, case.pool, case.lists)
+    if draft.ending:
+        return treatment_cards(
+            assess_ending(case.record, draft, runtime.tables, runtime.policy), None, occasion
         )
-    return patient
+    assessed = assess(case.record, draft, runtime.tables, runtime.policy)
+    requests = new_request(call) if fhir_version(order.resource) == "R4" else None
+    return cards_for(OrderToCard(assessed, order.resource, _dosage(assessed, order), requests), occasion)
 
 
-@contextmanager
-def _visible_failure(order: str | None, cards: list[Card], occasion: Occasion) -> Iterator[None]:
-    """A fault of ours inside a good request becomes a card: the prescriber must see that nothing was checked."""
-    try:
-        yield
-    except Exception as fault:
-        where = traceback.extract_tb(fault.__traceback__)[-1]
-        place = f"{Path(where.filename).name}:{where.lineno}"
-        _log.error("order not assessed", extra={"fields": {"fault": type(fault).__name__, "at": place}})
-        cards.append(not_checked_card("failure", order, (), occasion))
+def _other_cards(other: str, case: Case, runtime: Runtime, occasion: Occasion) -> list[Card]:
+    """A drafted vaccine, contraceptive, biologic ... for a child on a JAK inhibitor."""
+    cards: list[Card] = []
+    record = replace(case.record, flags=read_flags(only_draft(case.lists, other)))
+    for draft in _running(case, other, runtime, cards, occasion):
+        assessed = assess_beyond(record, replace(draft, reference=other), runtime.tables, runtime.policy)
+        cards += treatment_cards(assessed, None, occasion)
+    return cards
 
 
-def _new_dosage(assessed: OrderAssessment, order: DraftedOrder) -> list[dict[str, Any]] | None:
+def _running(
+    case: Case, order: str | None, runtime: Runtime, cards: list[Card], occasion: Occasion
+) -> list[Draft]:
+    """The JAK inhibitors being taken; where that cannot be known, a card says so."""
+    running = running_drafts(case.pool, case.lists, occasion.as_of, runtime.policy.restart_gap)
+    if not running and case.record.orders_gap:
+        cards.append(not_checked_card("treatment-unknown", order, case.record.orders_gap, occasion))
+    return running
+
+
+def _dosage(assessed: OrderAssessment, order: DraftedOrder) -> list[dict[str, Any]] | None:
     """The dosage that a suggestion would set; none where no dose is given or the draft has it already."""
     if assessed.dose is None or assessed.dose.verdict is Verdict.MATCH:
         return None
     return write_dosage(assessed.dose.regimen, fhir_version(order.resource))
-
-
-def _orders_of_interest(
-    call: HookCall, runtime: Runtime, supplies: dict[str, Supply]
-) -> tuple[dict[str, Supply], list[DraftedOrder]]:
-    """The selected drafts that are JAK inhibitors, or whose drug only a reference names that is not here."""
-    drafts = _drafts(call)
-    found = drafted_orders(drafts, call.selections, Pool(supplies, resources_of(drafts)), call.patient_id)
-    lacking = unresolved_references(found)
-    if lacking:
-        supplies = {**supplies, **fetch_references(call, runtime, lacking)}
-        found = drafted_orders(drafts, call.selections, Pool(supplies, resources_of(drafts)), call.patient_id)
-    unresolved = [order for order in found if order.medicine.unresolved]
-    if unresolved and len(unresolved) == len(found):
-        raise CannotAnswer(
-            "Every drafted order names its drug only by a reference, and none could be resolved."
-        )
-    return supplies, [o for o in found if o.medicine.unresolved or o.medicine.jak_inhibitor is not None]
-
-
-def _drafts(call: HookCall) -> object:
-    field = SERVICES[call.service_id].drafts_field
-    return None if field is None else call.context.get(field)

@@ -6,17 +6,20 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 
 from fhir_mappings.dosage import FhirVersion, read_dose
 from fhir_mappings.elements import Resource, is_of_patient, reference, status_of
 from fhir_mappings.indications import indication_of
-from fhir_mappings.lists import MEDICATION_TYPES, Lists
+from fhir_mappings.lists import MEDICATION_TYPES, Lists, draft_concepts
 from fhir_mappings.medicines import JAK_INHIBITORS, Medicine, medicine_of
 from fhir_mappings.prefetch import Pool, relative_reference
 from fhir_mappings.products import listed
 from guideline.derive import course_of
 from guideline.doses import DoseState, Form, OrderedDose
+from guideline.facts import closure, vocabulary
 from guideline.record import Draft
+from guideline.tables import load_tables
 
 _ORDER_TYPES = ("MedicationRequest", "MedicationOrder")
 _ENDING = ("stopped", "cancelled", "on-hold", "completed", "entered-in-error")
@@ -52,6 +55,34 @@ def drafted_orders(
         if kind in _ORDER_TYPES and (selections is None or _is_selected(own, selections)):
             medicine = medicine_of(resource, pool)
             found.append(DraftedOrder(resource, own, medicine, not is_of_patient(resource, patient_id)))
+    return found
+
+
+@cache
+def _watched_concepts() -> frozenset[str]:
+    """What a draft of something else may be to concern a child on a JAK inhibitor (live vaccine, biologic, ...)."""
+    return frozenset(
+        concept
+        for kind in vocabulary().values()
+        if "drafts" in kind.read_from and kind.name in closure(load_tables().facts_beyond())
+        for concept in kind.concepts
+    )
+
+
+def other_drafts(
+    bundle: object, selections: tuple[str, ...] | None, pool: Pool, patient_id: str
+) -> list[str]:
+    """References of the selected drafts that are no JAK inhibitor of ours but concern a child on one."""
+    found = []
+    for resource in resources_of(bundle):
+        own = reference(resource)
+        concerned = draft_concepts(resource, pool) & _watched_concepts() - frozenset(JAK_INHIBITORS)
+        if (
+            concerned
+            and (selections is None or _is_selected(own, selections))
+            and is_of_patient(resource, patient_id)
+        ):
+            found.append(own)
     return found
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import date
 
-from fhir_mappings.lists import Lists, orders_gap, read_flags
+from fhir_mappings.answers import read_answers
+from fhir_mappings.lists import Lists, events_of, gap_of, read_flags
 from fhir_mappings.observations import read_results
 from fhir_mappings.patient import read_birth, read_sex
 from fhir_mappings.prefetch import Pool, Resource
 from guideline.facts import vocabulary
-from guideline.record import Record
+from guideline.record import Event, Record
 
 
 def gather(patient: Resource, pool: Pool, lists: Lists, on: date) -> Record:
@@ -18,7 +19,13 @@ def gather(patient: Resource, pool: Pool, lists: Lists, on: date) -> Record:
     results = read_results(pool, patient_id, on)
     foreign = results.of_another_patient + sum(
         found.of_another_patient
-        for found in (lists.conditions, lists.procedures, lists.medications, lists.allergies)
+        for found in (
+            lists.conditions,
+            lists.procedures,
+            lists.medications,
+            lists.allergies,
+            lists.immunizations,
+        )
     )
     notes = []
     if foreign:
@@ -32,7 +39,12 @@ def gather(patient: Resource, pool: Pool, lists: Lists, on: date) -> Record:
         sex=read_sex(patient),
         series=results.series,
         flags=read_flags(lists),
+        answers=read_answers(pool, patient_id, on),
+        vaccinations=events_of(lists.immunizations),
+        vaccinations_gap=gap_of("immunizations", lists.immunizations),
+        operations=events_of(lists.operations),
+        taken=tuple(Event(i.concepts, i.on, i.source) for i in lists.medications.items if i.current),
         orders=lists.orders,
-        orders_gap=orders_gap(lists),
+        orders_gap=gap_of("medications", lists.medications),
         notes=tuple(notes),
     )

@@ -104,7 +104,7 @@ def _reasons(order: Resource, pool: Pool) -> tuple[list[_Stated], bool]:
 
 
 def _conditions(lists: Lists) -> list[_Stated]:
-    return [_Stated(item.concepts, item.source) for item in lists.conditions.items]
+    return [_Stated(item.concepts, item.source) for item in lists.conditions.items if item.current]
 
 
 def _group(concept: str) -> str | None:

@@ -7,7 +7,7 @@ broke off or held something unreadable can say yes, never no.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from fhir_mappings.dosage import read_dose
@@ -26,7 +26,7 @@ from fhir_mappings.medicines import Medicine, medicine_of
 from fhir_mappings.prefetch import Pool
 from fhir_mappings.products import listed
 from guideline.facts import FactKind, vocabulary
-from guideline.record import RecordedOrder
+from guideline.record import Event, RecordedOrder
 from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
 
 _ACTIVE_CLINICAL = ("active", "recurrence", "relapse")
@@ -38,13 +38,18 @@ _NOT_AN_ORDER = ("proposal", "plan", "option")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One entry of a list that counts: what it is, since when, and whether it is current."""
+    """One entry of a list that counts: what it is, since when, and whether it is current, past or completed.
+
+    ``drafted`` entries stand in the request's own drafts: present, but no history.
+    """
 
     concepts: frozenset[str]
     on: date | None
     source: str
     current: bool
     by_name: bool = False
+    completed: bool = False
+    drafted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,15 @@ class RecordList:
 
 @dataclass(frozen=True, slots=True)
 class Lists:
+    """The lists of the record by the names that ``facts.yaml`` uses."""
+
     conditions: RecordList
     procedures: RecordList
     medications: RecordList
     allergies: RecordList
+    immunizations: RecordList
+    operations: RecordList
+    drafts: RecordList
     condition_resources: tuple[Resource, ...]
     orders: tuple[RecordedOrder, ...]
 
@@ -70,8 +80,10 @@ class Lists:
         return found
 
 
-def read_lists(pool: Pool, patient_id: str, drafted: frozenset[str]) -> Lists:
-    """Every list of the record. ``drafted`` are the references of the drafts, which are not history."""
+def read_lists(pool: Pool, patient_id: str, drafts: Iterable[Resource] = ()) -> Lists:
+    """Every list of the record; the request's ``drafts`` are a list of their own, never history."""
+    drafts = tuple(drafts)
+    drafted = frozenset(reference(resource) for resource in drafts)
     conditions, active = _conditions(pool, patient_id)
     medications, orders = _medications(pool, patient_id, drafted)
     return Lists(
@@ -79,6 +91,9 @@ def read_lists(pool: Pool, patient_id: str, drafted: frozenset[str]) -> Lists:
         procedures=_simple(pool, patient_id, "procedures", ("Procedure",), _procedure),
         medications=medications,
         allergies=_simple(pool, patient_id, "allergies", ("AllergyIntolerance",), _allergy),
+        immunizations=_simple(pool, patient_id, "immunizations", ("Immunization",), _immunization),
+        operations=_simple(pool, patient_id, "operations", _OPERATION_TYPES, _operation),
+        drafts=_drafted(pool, patient_id, drafts),
         condition_resources=active,
         orders=orders,
     )
@@ -114,10 +129,12 @@ def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource
             foreign += 1
         elif is_modified(resource):
             gap = gap or Reason.UNREADABLE
-        elif is_active_condition(resource):
-            active.append(resource)
+        elif _code_of(resource.get("verificationStatus")) not in _NEVER_VERIFIED:
+            current = is_active_condition(resource)
+            if current:
+                active.append(resource)
             onset = read_date(resource.get("onsetDateTime")) or read_date(resource.get("recordedDate"))
-            items.append(Item(concepts_in(resource.get("code")), onset, reference(resource), current=True))
+            items.append(Item(concepts_in(resource.get("code")), onset, reference(resource), current))
     return RecordList(tuple(items), gap, foreign), tuple(active)
 
 
@@ -140,7 +157,7 @@ def _simple(
 
 
 def _procedure(resource: Resource) -> Item | None:
-    if status_of(resource) in ("entered-in-error", "not-done", "aborted"):
+    if status_of(resource) in ("entered-in-error", "not-done", "aborted", "preparation"):
         return None
     start, end = period(resource, "performedPeriod")
     on = read_date(resource.get("performedDateTime")) or end or start
@@ -162,6 +179,60 @@ def _allergy(resource: Resource) -> Item | None:
 
 
 _NO_POOL = Pool({})
+
+_OPERATION_TYPES = ("ServiceRequest", "ProcedureRequest", "Appointment", "Procedure")
+_PLANNED = ("active", "booked", "pending", "proposed", "arrived", "checked-in", "waitlist", "preparation")
+
+
+def _operation(resource: Resource) -> Item | None:
+    """A planned operation: active request, appointment, or procedure in preparation, surgical by code (ruling 17)."""
+    if status_of(resource) not in _PLANNED or resource.get("intent") in ("proposal", "option"):
+        return None
+    found: frozenset[str] = frozenset()
+    for name in ("code", "category", "serviceType", "serviceCategory", "reasonCode"):
+        found |= concepts_in(resource.get(name))
+    if not found & {"operation", "surgical-procedure"}:
+        return None
+    start, _ = period(resource, "occurrencePeriod")
+    on = read_date(resource.get("occurrenceDateTime")) or start or read_date(resource.get("start"))
+    return Item(found, on or read_date(resource.get("performedDateTime")), reference(resource), current=True)
+
+
+def _immunization(resource: Resource) -> Item | None:
+    if (
+        status_of(resource) in ("entered-in-error", "not-done", "refused")
+        or resource.get("wasNotGiven") is True
+    ):
+        return None
+    on = read_date(resource.get("occurrenceDateTime")) or read_date(resource.get("date"))
+    return Item(concepts_in(resource.get("vaccineCode")), on, reference(resource), current=True)
+
+
+def _drafted(pool: Pool, patient_id: str, drafts: Iterable[Resource]) -> RecordList:
+    """The drafts of the request: medicines, vaccines and recommendations to vaccinate."""
+    items = []
+    for resource in drafts:
+        own = reference(resource)
+        if not is_of_patient(resource, patient_id) or status_of(resource) in _WITHDRAWN:
+            continue
+        found = draft_concepts(resource, pool)
+        if found:
+            items.append(Item(found, None, own, current=True, drafted=True))
+    return RecordList(tuple(items), None, 0)
+
+
+_WITHDRAWN = ("entered-in-error", "cancelled", "stopped", "not-done")
+
+
+def draft_concepts(resource: Resource, pool: Pool) -> frozenset[str]:
+    """What a drafted order or vaccination is, whatever its resource type."""
+    if resource.get("resourceType") in ("MedicationRequest", "MedicationOrder"):
+        return medicine_of(resource, pool).concepts
+    found = concepts_in(resource.get("vaccineCode")) | concepts_in(resource.get("code"))
+    for entry in listed(resource.get("recommendation")):
+        if isinstance(entry, Mapping):
+            found |= concepts_in(entry.get("vaccineCode"))
+    return found
 
 
 # --- medicines ------------------------------------------------------------------------------------
@@ -198,7 +269,10 @@ def _medications(
             continue
         start, _ = _span_of(resource)
         current = status_of(resource) in ("active", "on-hold", "in-progress", "recorded", "unknown")
-        items.append(Item(medicine.concepts, start, reference(resource), current, medicine.by_name))
+        completed = status_of(resource) == "completed"
+        items.append(
+            Item(medicine.concepts, start, reference(resource), current, medicine.by_name, completed)
+        )
         drug = medicine.jak_inhibitor
         if drug is not None:
             orders.append(_recorded(drug, resource, medicine))
@@ -255,13 +329,15 @@ _LONGEST_SUPPLY = 400
 # --- yes/no facts ---------------------------------------------------------------------------------
 
 
+_LISTS = ("conditions", "procedures", "medications", "allergies", "immunizations", "operations", "drafts")
+
+
 def read_flags(lists: Lists) -> dict[str, Fact]:
-    """Every yes/no fact of the vocabulary that is read from a list."""
-    names = ("conditions", "procedures", "medications", "allergies")
+    """Every yes/no fact of the vocabulary that is read from lists alone."""
     return {
         name: _flag(kind, [(part, lists.of(part)) for part in kind.read_from])
         for name, kind in vocabulary().items()
-        if kind.concepts and all(part in names for part in kind.read_from)
+        if kind.kind == "choice" and kind.concepts and all(part in _LISTS for part in kind.read_from)
     }
 
 
@@ -271,7 +347,7 @@ def _flag(kind: FactKind, sources: Iterable[tuple[str, RecordList]]) -> Fact:
     causes: list[Cause] = []
     for name, record_list in sources:
         for item in record_list.items:
-            if item.concepts & wanted and (kind.ever or item.current):
+            if item.concepts & wanted and _counts(item, kind):
                 evidence.append(
                     Evidence(name, _label(item.concepts & wanted), on=item.on, source=item.source)
                 )
@@ -282,10 +358,26 @@ def _flag(kind: FactKind, sources: Iterable[tuple[str, RecordList]]) -> Fact:
     return Missing(tuple(causes)) if causes else Known("no")
 
 
+def _counts(item: Item, kind: FactKind) -> bool:
+    if kind.statuses == "ever":
+        return not item.drafted
+    return item.completed if kind.statuses == "completed" else item.current
+
+
+def only_draft(lists: Lists, own: str) -> Lists:
+    """The lists with one draft as the only medicine, so that only what it adds is judged."""
+    nothing = RecordList((), None, 0)
+    drafts = RecordList(tuple(i for i in lists.drafts.items if i.source == own), None, 0)
+    return replace(lists, medications=nothing, drafts=drafts)
+
+
+def events_of(record_list: RecordList) -> tuple[Event, ...]:
+    return tuple(Event(item.concepts, item.on, item.source) for item in record_list.items)
+
+
 def _label(concepts: frozenset[str]) -> str:
     return ", ".join(sorted(concepts))
 
 
-def orders_gap(lists: Lists) -> tuple[Cause, ...]:
-    gap = lists.medications.gap
-    return (Cause("medications", gap),) if gap is not None else ()
+def gap_of(name: str, record_list: RecordList) -> tuple[Cause, ...]:
+    return (Cause(name, record_list.gap),) if record_list.gap is not None else ()

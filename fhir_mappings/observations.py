@@ -6,6 +6,7 @@ results do not cost 2,000 validations.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -21,6 +22,7 @@ from fhir_mappings.elements import (
     read_date,
     reference,
     status_of,
+    texts,
 )
 from fhir_mappings.prefetch import Pool
 from fhir_mappings.units import convert, is_plausible
@@ -114,13 +116,26 @@ def _parts(resource: Resource, facts_of: Mapping[str, list[str]]) -> Iterator[tu
     """(fact, part) for the result itself and for each component that is one of our analytes."""
     for concept in concepts_in(resource.get("code")):
         for fact in facts_of.get(concept, ()):
-            yield fact, resource
+            if concept not in _SPECIMEN_UNSAID or _has_specimen(resource, fact):
+                yield fact, resource
     components = resource.get("component")
     for component in components if isinstance(components, list) else ():
         if isinstance(component, Mapping):
             for concept in concepts_in(component.get("code")):
                 for fact in facts_of.get(concept, ()):
                     yield fact, component
+
+
+_SPECIMEN_UNSAID = frozenset({"bk-viral-load-specimen-unknown"})
+_URINE, _BLOOD = re.compile(r"urine", re.I), re.compile(r"blood|plasma|serum", re.I)
+
+
+def _has_specimen(resource: Resource, fact: str) -> bool:
+    """Whether a load whose code does not name the specimen is of the kind that the fact wants (A-28)."""
+    specimen = resource.get("specimen")
+    words = list(texts(specimen)) if isinstance(specimen, Mapping) else []
+    wanted = _URINE if "Urine" in fact else _BLOOD
+    return any(wanted.search(word) for word in words)
 
 
 def _effective(resource: Resource) -> tuple[str, date | None]:
@@ -153,6 +168,8 @@ def _read(analyte: str, found: _Found, today: date) -> Reading | Unusable:
     if not is_readable(found.resource):
         return unusable(Reason.UNREADABLE, "it is not well-formed FHIR")
     quantity = found.part.get("valueQuantity")
+    if analyte in _VIRUS_LOADS and concepts_in(found.part.get("valueCodeableConcept")) & _NOT_DETECTED:
+        return Reading(Interval(None, Decimal(0), high_open=True), min(found.on, today), source)
     if not isinstance(quantity, Mapping):
         return unusable(Reason.UNREADABLE, "it carries no numeric value")
     value = _number(quantity.get("value"))
@@ -164,7 +181,7 @@ def _read(analyte: str, found: _Found, today: date) -> Reading | Unusable:
     comparator = quantity.get("comparator")
     if comparator is not None and (not isinstance(comparator, str) or comparator not in _COMPARATORS):
         return unusable(Reason.COMPARATOR, "its comparator is not understood")
-    if comparator is None and not is_plausible(analyte, converted):
+    if comparator is None and analyte not in _VIRUS_LOADS and not is_plausible(analyte, converted):
         return unusable(Reason.IMPLAUSIBLE, "the value is not plausible in its unit")
     low, high = _range(analyte, found.part, quantity)
     return Reading(
@@ -196,8 +213,25 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value.strip() else None
 
 
+_VIRUS_LOADS = frozenset(
+    {"bk-viral-load-blood", "bk-viral-load-urine", "jc-viral-load-blood", "jc-viral-load-urine"}
+)
+_NOT_DETECTED = frozenset({"result-not-detected", "result-negative"})
+_LOG_COPIES, _COPIES = "viral-load-log-copies", "viral-load-copies"
+
+
 def _converted(analyte: str, value: Decimal, quantity: Mapping[str, Any]) -> Decimal | Reason:
-    return convert(analyte, value, _text(quantity.get("code")), _text(quantity.get("unit")))
+    code, unit = _text(quantity.get("code")), _text(quantity.get("unit"))
+    if analyte not in _VIRUS_LOADS:
+        return convert(analyte, value, code, unit)
+    logarithm = convert(_LOG_COPIES, value, code, unit)
+    if not isinstance(logarithm, Reason):
+        return logarithm if is_plausible(_LOG_COPIES, logarithm) else Reason.IMPLAUSIBLE
+    copies = convert(_COPIES, value, code, unit)
+    if isinstance(copies, Reason):
+        return copies
+    # Copies become their logarithm; international units never do (A-28).
+    return copies.log10() if is_plausible(_COPIES, copies) else Reason.IMPLAUSIBLE
 
 
 def _range(

@@ -34,6 +34,7 @@ class Key:
     record_list: str
     facts: tuple[str, ...]
     count: str | None
+    status: str | None
 
     def template(self) -> str:
         if self.resource_type == "Patient":
@@ -43,6 +44,8 @@ class Key:
             kinds = vocabulary()
             codes = [c for fact in self.facts for concept in kinds[fact].concepts for c in codes_of(concept)]
             query += "&code=" + ",".join(dict.fromkeys(f"{canonical(s) or s}|{code}" for s, code in codes))
+        if self.status is not None:
+            query += f"&status={self.status}"
         if self.count is not None:
             query += f"&_sort=-date&_count={self.count}"
         return query
@@ -67,7 +70,9 @@ def keys_for(tables: Tables) -> tuple[Key, ...]:
     for name, entry in read_yaml(Path(__file__).with_name("prefetch.yaml")).items():
         facts = tuple(fact for fact in entry.get("facts", ()) if fact in used)
         if entry["list"] in lists and (facts or "facts" not in entry):
-            found.append(Key(name, entry["type"], entry["list"], facts, entry.get("count")))
+            found.append(
+                Key(name, entry["type"], entry["list"], facts, entry.get("count"), entry.get("status"))
+            )
     return tuple(found)
 
 

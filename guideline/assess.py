@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import date
 
-from guideline.derive import YES, Derived, egfr_sum, facts_of
+from guideline.derive import NO, YES, Derived, egfr_sum, facts_of
 from guideline.dosing import (
     Selection,
     band_crossed,
     check_facts,
     egfr_crossed,
+    high_dose,
     per_kg,
     phase_facts,
     reference_doses,
@@ -24,13 +27,16 @@ from guideline.findings import (
     OrderAssessment,
     Origin,
     Outcome,
+    ReferenceDose,
     Severity,
     Trace,
 )
 from guideline.policy import Policy
 from guideline.record import Draft, Reading, Record
+from guideline.schedule import due_dates
 from guideline.tables import Row, Table, Tables
 from guideline.values import Doubtful, Fact, Known, Missing, Reason
+from guideline.watching import watch_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +51,84 @@ class _Tried:
 
 def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
     """Everything that the guideline says of one drafted order of a JAK inhibitor."""
-    derived = _with_history(
-        facts_of(record, draft, policy, tables.limits_of("egfr", "egfrLowest")), record, draft, tables
-    )
+    derived = _derived(record, draft, tables, policy)
     facts = derived.facts
     selection = select(tables, draft.drug, facts)
-    tried = _try_tables(tables, draft.drug, facts, after_dose=False)
+    tried = _try_tables(tables, draft.drug, facts, "first")
     tried += _dose_table_rows(selection)
     no_row = any(t.outcome is Outcome.HIT and t.row.withholds == "row" for t in tried)
-    reduced = any(t.outcome is Outcome.HIT and (t.row.reduces or t.row.withholds == "dose") for t in tried)
+    reduced = any(t.outcome is Outcome.HIT and (t.row.reduces or t.row.interrupts) for t in tried)
     facts = {**facts, **check_facts(derived, draft, tables, selection, no_row=no_row, reduced=reduced)}
-    tried += _try_tables(tables, draft.drug, facts, after_dose=True)
-    findings = _joined([_finding(t, draft) for t in tried if t.outcome is not Outcome.CLEAR])
+    tried += _try_tables(tables, draft.drug, facts, "after dose")
+    facts = {**facts, "interruption": _interruption(tried, draft)}
+    tried += _try_tables(tables, draft.drug, facts, "after last")
+    dates = due_dates(draft.drug, record.on, policy)
+    findings = _joined([_finding(t, draft, dates) for t in tried if t.outcome is not Outcome.CLEAR])
     withheld = _withheld_by(tried, findings)
     dose, dose_finding = _dose(draft, facts, selection, tried, withheld)
     if dose_finding is not None:
         findings = _joined([*findings, dose_finding])
     crossed = _is(facts["egfrCrossed"], YES)
+    references = reference_doses(derived, draft, tables, selection, crossed)
+    return _assessment(record, draft, facts, tried, findings, dose, references, withheld)
+
+
+def watch(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
+    """What the guideline says of a running treatment (no order is being drafted, so no dose is given).
+
+    ``draft`` stands for the running order; only the tables that watch a treatment are tried, and of what they say
+    only what a clinician should act on or know is unchecked.
+    """
+    return _partly(record, draft, tables, policy, lambda table: table.view)
+
+
+def assess_beyond(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
+    """A drafted order of something else - a vaccine, a contraceptive, a biologic - for a child on a JAK inhibitor."""
+    return _partly(record, draft, tables, policy, lambda table: table.beyond)
+
+
+def assess_ending(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
+    """A draft that stops or pauses the drug: what the guideline says of withdrawal, and nothing of starting."""
+    return _partly(record, draft, tables, policy, lambda table: table.stage == "after last", every=True)
+
+
+def _partly(
+    record: Record,
+    draft: Draft,
+    tables: Tables,
+    policy: Policy,
+    wanted: Callable[[Table], bool],
+    *,
+    every: bool = False,
+) -> OrderAssessment:
+    facts = _derived(record, draft, tables, policy).facts
+    chosen = Tables(tuple(table for table in tables.all if wanted(table)))
+    tried = _try_tables(chosen, draft.drug, facts, "first")
+    facts = {**facts, "interruption": _interruption(tried, draft)}
+    tried += _try_tables(chosen, draft.drug, facts, "after last")
+    findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not Outcome.CLEAR])
+    return _assessment(
+        record, draft, facts, tried, tuple(f for f in findings if every or _matters(f)), None, (), ()
+    )
+
+
+def _matters(finding: Finding) -> bool:
+    """Whether a finding is worth a card where nobody asked: not a mere note, not a gap behind a mere note."""
+    return finding.severity is not Severity.INFO or (
+        finding.kind is not Kind.NOTE and finding.outcome is not Outcome.CANNOT_ASSESS
+    )
+
+
+def _assessment(
+    record: Record,
+    draft: Draft,
+    facts: Facts,
+    tried: list[_Tried],
+    findings: tuple[Finding, ...],
+    dose: DoseAdvice | None,
+    references: tuple[ReferenceDose, ...],
+    withheld: tuple[str, ...],
+) -> OrderAssessment:
     return OrderAssessment(
         order=draft.reference,
         drug=draft.drug,
@@ -69,7 +136,7 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
         matched_by_name=draft.matched_by_name,
         findings=findings,
         dose=dose,
-        reference_doses=reference_doses(derived, draft, tables, selection, crossed),
+        reference_doses=references,
         withheld_by=withheld,
         egfr=egfr_sum(facts["egfr"]) if draft.drug == "baricitinib" else None,
         traces=tuple(_trace(t) for t in tried),
@@ -77,33 +144,24 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
     )
 
 
-def _is(fact: Fact, value: str) -> bool:
-    return not isinstance(fact, Missing) and fact.value == value
+def _interruption(tried: list[_Tried], draft: Draft) -> Fact:
+    """Whether anything found interrupts, reduces or stops the drug, or the order itself ends it (A-13, ruling 17)."""
+    hits = [t for t in tried if t.outcome is Outcome.HIT and t.row.interrupts]
+    return Known(YES if hits or draft.ending else NO, unique(e for t in hits for e in t.answer.evidence))
 
 
-def watch(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
-    """What the guideline says of a running treatment (no order is being drafted, so no dose is given).
-
-    ``draft`` stands for the running order; only the tables that watch a treatment are tried.
-    """
+def _derived(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Derived:
     derived = facts_of(record, draft, policy, tables.limits_of("egfr", "egfrLowest"))
     derived = _with_history(derived, record, draft, tables)
-    watching = Tables(tuple(table for table in tables.all if table.view))
-    tried = _try_tables(watching, draft.drug, derived.facts, after_dose=False)
-    findings = _joined([_finding(t, draft) for t in tried if t.outcome is not Outcome.CLEAR])
-    return OrderAssessment(
-        order=draft.reference,
-        drug=draft.drug,
-        drafted=draft.dose,
-        matched_by_name=draft.matched_by_name,
-        findings=findings,
-        dose=None,
-        reference_doses=(),
-        withheld_by=(),
-        egfr=egfr_sum(derived.facts["egfr"]) if draft.drug == "baricitinib" else None,
-        traces=tuple(_trace(t) for t in tried),
-        notes=(*record.notes, *draft.notes),
-    )
+    facts = dict(derived.facts)
+    facts |= watch_facts(record, facts, draft, derived.course, policy, tables)
+    derived = replace(derived, facts=facts)
+    facts["highDose"] = high_dose(derived, draft, tables)
+    return replace(derived, facts=facts)
+
+
+def _is(fact: Fact, value: str) -> bool:
+    return not isinstance(fact, Missing) and fact.value == value
 
 
 def _with_history(derived: Derived, record: Record, draft: Draft, tables: Tables) -> Derived:
@@ -127,10 +185,10 @@ def _weight_at_running_start(derived: Derived, record: Record) -> Fact | None:
 # --- trying the rows ------------------------------------------------------------------------------
 
 
-def _try_tables(tables: Tables, drug: str, facts: Facts, *, after_dose: bool) -> list[_Tried]:
+def _try_tables(tables: Tables, drug: str, facts: Facts, stage: str) -> list[_Tried]:
     found: list[_Tried] = []
     for table in tables.of(drug):
-        if table.after_dose is after_dose and not table.is_dose_table:
+        if table.stage == stage and not table.is_dose_table:
             found.extend(_try_table(table, facts))
     return found
 
@@ -197,7 +255,7 @@ def _severity(tried: _Tried) -> Severity:
     return Severity.WARNING if grave else Severity.INFO
 
 
-def _finding(tried: _Tried, draft: Draft) -> Finding:
+def _finding(tried: _Tried, draft: Draft, dates: Mapping[str, date]) -> Finding:
     table, row, answer = tried.table, tried.row, tried.answer
     outside = tried.outcome is Outcome.OUTSIDE_GUIDELINE
     say = (
@@ -220,7 +278,9 @@ def _finding(tried: _Tried, draft: Draft) -> Finding:
         title=table.title,
         evidence=answer.evidence,
         missing=answer.causes if tried.outcome is Outcome.CANNOT_ASSESS else answer.doubts,
-        about_dose=table.after_dose or table.about_dose or row.dose is not None,
+        about_dose=table.stage == "after dose" or table.about_dose or row.dose is not None,
+        due=dates.get(row.visit) if row.visit is not None and tried.outcome is Outcome.HIT else None,
+        orders=row.orders if tried.outcome is Outcome.HIT else (),
     )
 
 
@@ -261,6 +321,11 @@ def _could_bar(tried: _Tried) -> bool:
     """Whether a row that could not be assessed would have barred the dose (ruling 3)."""
     bars = tried.row.withholds is not None or tried.row.severity is Severity.CRITICAL
     return tried.outcome is Outcome.CANNOT_ASSESS and bars
+
+
+def _asks_first(tried: _Tried) -> bool:
+    """Whether something has to be obtained before the dose is more than provisional (SCR-01, ruling 3)."""
+    return tried.row.makes_provisional and tried.outcome in (Outcome.HIT, Outcome.CANNOT_ASSESS)
 
 
 def _dose(
@@ -305,7 +370,7 @@ def _dose(
         phase=str(phase),
         regimen=row.dose,
         form=row.form,
-        provisional=bool(answer.doubts) or any(_could_bar(t) for t in tried),
+        provisional=bool(answer.doubts) or any(_could_bar(t) or _asks_first(t) for t in tried),
         verdict=verdict_of(draft.dose, row.dose),
         mg_per_kg_day=per_kg(row.dose, facts["weight"]),
     )

@@ -172,6 +172,20 @@ def band_crossed(derived: Derived, draft: Draft, tables: Tables, weight_then: Fa
     return Known(YES, (*weight.evidence, *weight_then.evidence))
 
 
+def high_dose(derived: Derived, draft: Draft, tables: Tables) -> Fact:
+    """Baricitinib above the initial row of today's weight and eGFR, drafted or running (A-03)."""
+    if draft.drug != "baricitinib":
+        return Known(NO)
+    totals = [draft.dose.regimen.mg_per_day] if draft.dose.regimen is not None else []
+    running = _running_total(derived.course)
+    if running is not None:
+        totals.append(running)
+    row = select(tables, draft.drug, {**derived.facts, "schedule": Known(INITIAL)}).regimen
+    if row is None or not totals:
+        return Known(NO)
+    return Known(YES if max(totals) > row.mg_per_day else NO)
+
+
 # --- the draft against the row --------------------------------------------------------------------
 
 

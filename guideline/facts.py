@@ -18,8 +18,9 @@ class FactKind:
     """One entry of the vocabulary.
 
     ``read_from`` names the lists of the record that it comes from; ``concepts`` the code lists behind it
-    (of a series' results, or those that make a yes/no fact "yes"); ``uses`` the facts that a derived one is made
-    from; ``named`` is the name that evidence and missing carry in public.
+    (of a series' results, or those that make a yes/no fact "yes"); ``statuses`` says which entries of a list count
+    (current, ever, completed); ``uses`` the facts that a derived one is made from; ``named`` is the name that
+    evidence and missing carry in public.
     """
 
     name: str
@@ -29,7 +30,7 @@ class FactKind:
     options: tuple[str, ...]
     read_from: tuple[str, ...]
     concepts: tuple[str, ...]
-    ever: bool
+    statuses: str
     uses: tuple[str, ...]
     named: str
 
@@ -55,7 +56,7 @@ def vocabulary() -> Mapping[str, FactKind]:
             options=tuple(entry.get("options", ())),
             read_from=tuple(part.strip() for part in entry["from"].split(",")),
             concepts=tuple(entry.get("concepts", [name] if entry["from"] == "series" else ())),
-            ever=entry.get("statuses") == "ever",
+            statuses=entry.get("statuses", "current"),
             uses=tuple(entry.get("uses", ())),
             named=entry.get("named", name),
         )

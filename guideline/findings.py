@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 
@@ -60,7 +61,8 @@ class Finding:
     """One statement of the guideline, applied to one child and one order.
 
     ``say`` is the row's sentence for the prescriber, ``rule`` the row's conditions in words, ``cite`` where the
-    guideline says so. ``about_dose`` findings belong beside the dose.
+    guideline says so. ``about_dose`` findings belong beside the dose. ``due`` is the day a
+    planned check is due, ``orders`` the tests that may be ordered.
     """
 
     id: str
@@ -76,6 +78,8 @@ class Finding:
     cite: str
     title: str
     about_dose: bool = False
+    due: date | None = None
+    orders: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     missing: tuple[Cause, ...] = ()
 

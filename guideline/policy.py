@@ -46,11 +46,20 @@ class ReferenceRange:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
+    show_notes: bool
     bar_jdm_trial_open: bool
     freshness: Freshness
     restart_gap: int
     growth: Growth
     reference_ranges: Mapping[str, ReferenceRange]
+    numbers: Mapping[str, Decimal]
+
+    def number(self, name: str) -> Decimal:
+        """One of the plain numbers by its name in the file (``baseline.egfr_fall``)."""
+        return self.numbers[name]
+
+    def days(self, name: str) -> int:
+        return int(self.numbers[name])
 
 
 def load_policy(site: Path | None = None) -> Policy:
@@ -82,6 +91,7 @@ def _policy(values: Mapping[str, Any], name: str) -> Policy:
         key: _days(fresh[key], f"freshness.{key}", name) for key in fresh if key != "young_child_below_years"
     }
     return Policy(
+        show_notes=_yes_no(values["show_notes"], "show_notes", name),
         bar_jdm_trial_open=_yes_no(values["bar_jdm_trial_open"], "bar_jdm_trial_open", name),
         freshness=Freshness(
             young_child_below_years=_number(
@@ -95,7 +105,21 @@ def _policy(values: Mapping[str, Any], name: str) -> Policy:
             confirm_tolerance=_number(growth["confirm_tolerance"], "growth.confirm_tolerance", name),
         ),
         reference_ranges=_ranges(values["reference_ranges"], name),
+        numbers=_numbers(values, name),
     )
+
+
+_PLAIN = ("child_bearing_age", "fever_celsius", "tb_regimen_medicines")
+_GROUPS = ("screening", "baseline", "persistence", "monitoring")
+
+
+def _numbers(values: Mapping[str, Any], name: str) -> dict[str, Decimal]:
+    found = {key: _number(values[key], key, name) for key in _PLAIN}
+    for group in _GROUPS:
+        found |= {
+            f"{group}.{key}": _number(text, f"{group}.{key}", name) for key, text in values[group].items()
+        }
+    return found
 
 
 def _ranges(values: Any, name: str) -> dict[str, ReferenceRange]:

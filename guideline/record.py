@@ -48,6 +48,32 @@ class Unusable:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One result in words: ``positive``, ``negative`` or ``unclear``."""
+
+    meaning: str
+    on: date
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The results of one question, newest first, and why there may be more (``None``: answered in full)."""
+
+    answers: tuple[Answer, ...]
+    gap: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One dated entry of a list: a vaccination, a planned operation."""
+
+    concepts: frozenset[str]
+    on: date | None
+    source: str
+
+
 class Series(Protocol):
     """The readings of one analyte, newest first, and what to say where there are none.
 
@@ -98,13 +124,21 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The whole record of one child as of one day."""
+    """The whole record of one child as of one day.
+
+    ``taken`` are the current medicines.
+    """
 
     on: date
     birth: Birth | Cause
     sex: Fact
     series: Mapping[str, Series]
     flags: Mapping[str, Fact]
+    answers: Mapping[str, Answers]
+    vaccinations: tuple[Event, ...]
+    vaccinations_gap: tuple[Cause, ...]
+    operations: tuple[Event, ...]
+    taken: tuple[Event, ...]
     orders: tuple[RecordedOrder, ...]
     orders_gap: tuple[Cause, ...]
     notes: tuple[str, ...] = ()

@@ -38,6 +38,8 @@ class Row:
 
     ``boxes`` are alternatives: the row applies where any box holds; no box at all means always.
     ``withholds`` is "row" where no dose row applies, "dose" where one applies but must not be suggested.
+    ``visit`` dates the row by the monitoring schedule, ``orders`` are the tests that it offers to order,
+    ``interrupts`` rows interrupt, reduce or stop the drug.
     """
 
     id: str
@@ -56,6 +58,10 @@ class Row:
     form: Form
     disagrees: str | None
     rule: str
+    visit: str | None
+    orders: tuple[str, ...]
+    interrupts: bool
+    makes_provisional: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,9 @@ class Table:
     """One decision table. ``exactly_one`` tables are proved free of holes and overlaps by the linter.
 
     ``stale`` says per column what a doubtful value may do there: "use" it, or use it and mark the dose
-    "provisional"; by default it counts for caution only. ``view`` tables also watch a running treatment.
+    "provisional"; by default it counts for caution only. ``view`` tables also watch a running treatment;
+    ``beyond`` tables also judge a drafted order of something else for a child on a JAK inhibitor. ``stage`` says when
+    a table is tried: first, after the dose row is known, or after all others.
     """
 
     name: str
@@ -80,10 +88,11 @@ class Table:
     within_cite: str | None
     speaks_when_unknown: str | None
     speaks_for: str | None
-    after_dose: bool
+    stage: str
     cross_check: bool
     about_dose: bool
     view: bool
+    beyond: bool
     rows: tuple[Row, ...]
 
     @property
@@ -114,6 +123,14 @@ class Tables:
 
     def facts(self) -> frozenset[str]:
         return frozenset(fact for table in self.all for fact in table.facts())
+
+    def facts_beyond(self) -> frozenset[str]:
+        """Every fact of the tables that also judge drafts of something else."""
+        return Tables(tuple(table for table in self.all if table.beyond)).facts()
+
+    def limits_in(self, table: str, fact: str) -> tuple[Decimal, ...]:
+        """Every limit that one table sets on a fact, ascending."""
+        return Tables((self.named(table),)).limits_of(fact)
 
     def limits_of(self, *facts: str) -> tuple[Decimal, ...]:
         """Every limit that any table sets on the named facts, ascending."""
@@ -171,10 +188,11 @@ def build_table(entry: Mapping[str, Any], file: str) -> Table:
         within_cite=entry.get("within_cite"),
         speaks_when_unknown=entry.get("speaks_when_unknown"),
         speaks_for=entry.get("speaks_for"),
-        after_dose=entry.get("after") == "dose",
+        stage=f"after {entry['after']}" if "after" in entry else "first",
         cross_check=entry.get("cross_check") == "true",
         about_dose=entry.get("about") == "dose",
         view=entry.get("view") == "true",
+        beyond=entry.get("beyond") == "true",
         rows=rows,
     )
     if table.exactly_one:
@@ -214,6 +232,10 @@ def _row(entry: Mapping[str, Any], place: str) -> Row:
         form=Form(dose["form"]) if dose else Form.ANY,
         disagrees=" ".join(entry["disagrees"].split()) if "disagrees" in entry else None,
         rule=boxes_in_words(boxes_read),
+        visit=entry.get("visit"),
+        orders=tuple(entry.get("orders", ())),
+        interrupts=entry.get("interrupts") == "true",
+        makes_provisional=entry.get("makes_provisional") == "true",
     )
 
 

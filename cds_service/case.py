@@ -1,0 +1,118 @@
+"""One hook call with the child's record read: what the steps of the pipeline share."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cards.build import NewRequest, Occasion, not_checked_card
+from cards.model import Card
+from cds_service.envelope import HookCall
+from cds_service.errors import CannotAnswer
+from cds_service.runtime import Runtime
+from cds_service.services import SERVICES
+from cds_service.supply import complete, fetch_references, supplies_of
+from fhir_mappings.drafts import (
+    DraftedOrder,
+    drafted_orders,
+    other_drafts,
+    resources_of,
+    unresolved_references,
+)
+from fhir_mappings.gather import gather
+from fhir_mappings.lists import Lists, read_lists
+from fhir_mappings.patient import find_patient
+from fhir_mappings.prefetch import Pool, Supply
+from fhir_mappings.requests import service_request
+from guideline.record import Record
+
+_log = logging.getLogger("jaki_cds")
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """What of a call concerns this guideline: drafts of JAK inhibitors, and of things a child on one should not get.
+
+    ``orders`` may hold drafts whose drug could not be resolved. ``supplies`` are the data read so far.
+    """
+
+    supplies: dict[str, Supply]
+    orders: tuple[DraftedOrder, ...]
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """The child's record, read once for all orders of the call."""
+
+    pool: Pool
+    lists: Lists
+    record: Record
+
+
+def drafts_of(call: HookCall) -> object:
+    """The Bundle of drafts, or ``None`` for a hook that has none."""
+    field = SERVICES[call.service_id].drafts_field
+    return None if field is None else call.context.get(field)
+
+
+def concern_of(call: HookCall, runtime: Runtime) -> Concern:
+    """What of the call concerns this guideline; read from the drafts alone wherever that is enough."""
+    drafts, supplies = drafts_of(call), supplies_of(call)
+
+    def read() -> tuple[Pool, list[DraftedOrder]]:
+        pool = Pool(supplies, resources_of(drafts))
+        return pool, drafted_orders(drafts, call.selections, pool, call.patient_id)
+
+    pool, found = read()
+    lacking = unresolved_references(found)
+    if lacking:
+        supplies = {**supplies, **fetch_references(call, runtime, lacking)}
+        pool, found = read()
+    unresolved = [order for order in found if order.medicine.unresolved]
+    if unresolved and len(unresolved) == len(found):
+        raise CannotAnswer(
+            "Every drafted order names its drug only by a reference, and none could be resolved."
+        )
+    orders = [o for o in found if o.medicine.unresolved or o.medicine.jak_inhibitor is not None]
+    others = other_drafts(drafts, call.selections, pool, call.patient_id)
+    return Concern(supplies, tuple(orders), tuple(others))
+
+
+@contextmanager
+def open_case(
+    call: HookCall, runtime: Runtime, supplies: dict[str, Supply], cards: list[Card], occasion: Occasion
+) -> Iterator[Case]:
+    """The child's record with everything fetched that was missing; a fault of ours inside becomes a visible card."""
+    pool = Pool(complete(call, runtime, supplies), resources_of(drafts_of(call)))
+    patient = find_patient(pool, call.patient_id)
+    if patient is None:
+        raise CannotAnswer(
+            "The Patient is neither in the prefetch nor obtainable from fhirServer (key patient)."
+        )
+    with visible_failure(None, cards, occasion):
+        lists = read_lists(pool, call.patient_id, resources_of(drafts_of(call)))
+        yield Case(pool, lists, gather(patient, pool, lists, occasion.as_of))
+
+
+@contextmanager
+def visible_failure(order: str | None, cards: list[Card], occasion: Occasion) -> Iterator[None]:
+    """A fault of ours inside a good request becomes a card: the prescriber must see that nothing was checked."""
+    try:
+        yield
+    except CannotAnswer:
+        raise
+    except Exception as fault:
+        where = traceback.extract_tb(fault.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        _log.error("order not assessed", extra={"fields": {"fault": type(fault).__name__, "at": place}})
+        cards.append(not_checked_card("failure", order, (), occasion))
+
+
+def new_request(call: HookCall) -> NewRequest:
+    """How a suggestion writes the order of a test for this child."""
+    return lambda name, due: service_request(name, call.patient_id, due)

@@ -1,0 +1,127 @@
+"""Observations that answer in words - serology, screening tests, statuses - as positive, negative or unclear.
+
+The newest result decides; its date and source travel with it. A result that cannot be understood is "unclear",
+never negative.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+
+from fhir_mappings.elements import (
+    Resource,
+    codings,
+    concepts_in,
+    is_modified,
+    is_negation,
+    is_of_patient,
+    read_date,
+    reference,
+    status_of,
+    texts,
+)
+from fhir_mappings.prefetch import Pool
+from guideline.facts import vocabulary
+from guideline.record import Answer, Answers
+
+_FINAL = ("final", "amended", "corrected")
+_POSITIVE = frozenset(
+    {"result-positive", "result-detected", "pregnancy", "pregnancy-test-positive", "lactation"}
+)
+_NEGATIVE = frozenset({"result-negative", "result-not-detected"})
+_POSITIVE_FLAGS = frozenset({"POS", "DET", "R", "WR"})
+_NEGATIVE_FLAGS = frozenset({"NEG", "ND", "NR"})
+_NEGATIVE_WORDS = re.compile(
+    r"\b(not detected|undetected|negative|non[- ]?reactive|not pregnant|no growth|absent|neg)\b"
+)
+_POSITIVE_WORDS = re.compile(r"\b(positive|detected|reactive|present|pregnant|pos)\b")
+_UNCLEAR_WORDS = re.compile(r"\b(equivocal|indeterminate|borderline|unknown|invalid|inconclusive)\b")
+_CURRENT_SMOKER = "smoking-current"
+
+
+def read_answers(pool: Pool, patient_id: str, today: date) -> dict[str, Answers]:
+    """Every question of the vocabulary (``from: answers``), newest first."""
+    wanted: dict[str, list[str]] = {}
+    found: dict[str, list[Answer]] = {}
+    for name, kind in vocabulary().items():
+        if kind.read_from == ("answers",):
+            found[name] = []
+            for concept in kind.concepts:
+                wanted.setdefault(concept, []).append(name)
+    for resource in pool.of("Observation", "DiagnosticReport"):
+        names = [name for concept in concepts_in(resource.get("code")) for name in wanted.get(concept, ())]
+        if not names or not is_of_patient(resource, patient_id) or status_of(resource) not in _FINAL:
+            continue
+        on = _when(resource)
+        if on is None or on > today + timedelta(days=1):
+            continue
+        answer = Answer(
+            "unclear" if is_modified(resource) else _meaning(resource), min(on, today), reference(resource)
+        )
+        for name in dict.fromkeys(names):
+            found[name].append(answer)
+    return {
+        name: Answers(tuple(sorted(answers, key=lambda a: a.on, reverse=True)), pool.gap("answers", name))
+        for name, answers in found.items()
+    }
+
+
+def _when(resource: Resource) -> date | None:
+    for name in ("effectiveDateTime", "effectiveInstant"):
+        if (on := read_date(resource.get(name))) is not None:
+            return on
+    span = resource.get("effectivePeriod")
+    if isinstance(span, Mapping):
+        return read_date(span.get("end")) or read_date(span.get("start"))
+    return None
+
+
+def _meaning(resource: Resource) -> str:
+    """positive, negative or unclear: by code first, then by interpretation, then by plain words."""
+    value = resource.get("valueCodeableConcept")
+    concepts = concepts_in(value)
+    if concepts & _POSITIVE or _CURRENT_SMOKER in concepts:
+        return "negative" if _negated(value) else "positive"
+    if concepts & _NEGATIVE or is_negation(value):
+        return "negative"
+    flags = {code.upper() for _, code in codings(resource.get("interpretation"))}
+    if flags & _POSITIVE_FLAGS:
+        return "positive"
+    if flags & _NEGATIVE_FLAGS:
+        return "negative"
+    boolean = resource.get("valueBoolean")
+    if isinstance(boolean, bool):
+        return "positive" if boolean else "negative"
+    return _in_words(resource, value)
+
+
+def _negated(value: object) -> bool:
+    """A display that contradicts its code ("Pregnant" coded, "Not pregnant" written) is taken as unclear text."""
+    return any(re.search(r"\bnot\b", word.lower()) for word in texts(value))
+
+
+def _in_words(resource: Resource, value: object) -> str:
+    for word in _words(resource, value):
+        lowered = word.lower()
+        if _UNCLEAR_WORDS.search(lowered):
+            return "unclear"
+        if _NEGATIVE_WORDS.search(lowered):
+            return "negative"
+        if _POSITIVE_WORDS.search(lowered):
+            return "positive"
+    return "unclear"
+
+
+def _words(resource: Resource, value: object) -> Iterator[str]:
+    spoken = resource.get("valueString")
+    if isinstance(spoken, str):
+        yield spoken
+    yield from texts(value)
+    for name in ("interpretation", "conclusion"):
+        told = resource.get(name)
+        if isinstance(told, str):
+            yield told
+        else:
+            yield from texts(told)

@@ -1,0 +1,42 @@
+"""Tests to order, written as FHIR ServiceRequests (R4); nothing else is ever created."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fhir.resources.R4B.servicerequest import ServiceRequest
+
+from guideline.yaml_text import read_yaml
+
+
+@cache
+def _orders() -> Mapping[str, Mapping[str, str]]:
+    loaded: Mapping[str, Mapping[str, str]] = read_yaml(Path(__file__).with_name("orders.yaml"))
+    return loaded
+
+
+def order_names() -> frozenset[str]:
+    return frozenset(_orders())
+
+
+def service_request(name: str, patient_id: str, due: date | None) -> tuple[str, dict[str, Any]]:
+    """The words of one test and its draft ServiceRequest. ``KeyError`` for a test that is not in the list."""
+    entry = _orders()[name]
+    code: dict[str, Any] = {"text": entry["text"]}
+    if "code" in entry:
+        code = {"coding": [{"system": entry["system"], "code": entry["code"]}], **code}
+    resource: dict[str, Any] = {
+        "resourceType": "ServiceRequest",
+        "status": "draft",
+        "intent": "order",
+        "code": code,
+        "subject": {"reference": f"Patient/{patient_id}"},
+    }
+    if due is not None:
+        resource["occurrenceDateTime"] = due.isoformat()
+    ServiceRequest.model_validate(resource)
+    return entry["text"], resource

@@ -1,0 +1,346 @@
+"""Facts that look back or put several sources together: persistence, falls, multiples of a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date, timedelta
+from decimal import Decimal
+
+from guideline.derive import NO, YES, Course, inside_range, newest, seen
+from guideline.facts import vocabulary
+from guideline.growth_reference import bmi_centile98, completed_months
+from guideline.policy import Policy
+from guideline.record import Event, Reading, Record
+from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
+
+# --- yes from any source --------------------------------------------------------------------------
+
+
+def any_of(facts: Iterable[Fact]) -> Fact:
+    """Yes if one says yes; no only when all say no; else unknown with every cause."""
+    facts = list(facts)
+    known_yes = [f for f in facts if isinstance(f, Known) and f.value == YES]
+    if known_yes:
+        return Known(YES, tuple(dict.fromkeys(e for f in known_yes for e in f.evidence)))
+    doubtful_yes = [f for f in facts if isinstance(f, Doubtful) and f.value == YES]
+    if doubtful_yes:
+        return doubtful_yes[0]
+    causes = tuple(dict.fromkeys(c for f in facts if not isinstance(f, Known) for c in f.causes))
+    return Missing(causes) if causes else Known(NO)
+
+
+def flag(value: bool, evidence: tuple[Evidence, ...] = ()) -> Fact:
+    return Known(YES if value else NO, evidence)
+
+
+def is_yes(fact: Fact) -> bool:
+    return not isinstance(fact, Missing) and fact.value == YES
+
+
+def is_no(fact: Fact) -> bool:
+    return isinstance(fact, Known) and fact.value == NO
+
+
+# --- tests that answer in words -------------------------------------------------------------------
+
+
+def answer(record: Record, fact: str, window: int | None = None) -> Fact:
+    """The newest answer as positive, negative or unclear; ``none`` where the search found nothing."""
+    kind = vocabulary()[fact]
+    found = record.answers.get(fact)
+    if found is None:
+        return Missing.of(kind.named, Reason.NOT_SUPPLIED)
+    for item in found.answers:
+        if window is None or (record.on - item.on).days <= window:
+            return Known(item.meaning, (Evidence(kind.named, item.meaning, on=item.on, source=item.source),))
+        break
+    return Missing.of(kind.named, found.gap) if found.gap is not None else Known("none")
+
+
+def says(fact: Fact, meaning: str) -> Fact:
+    """Whether an answer has a certain meaning, as a yes/no fact."""
+    if isinstance(fact, Missing):
+        return fact
+    return flag(fact.value == meaning, fact.evidence if fact.value == meaning else ())
+
+
+# --- multiples of the laboratory's upper limit ----------------------------------------------------
+
+
+def times_upper(fact: str, record: Record, window: int, policy: Policy) -> Fact:
+    """The newest result divided by its own upper limit of normal; never by an adult default (ruling 14)."""
+    reading, missing, passed = newest(fact, record)
+    if reading is None:
+        assert missing is not None
+        return missing
+    upper = reading.high
+    if upper is None and (own := policy.reference_ranges.get(fact)) is not None:
+        upper = own.high
+    if upper is None or upper <= 0:
+        detail = "the result came without its upper limit of normal"
+        return Missing((Cause(fact, Reason.UNREADABLE, detail),), (seen(fact, reading),))
+    value = Interval(
+        None if reading.value.low is None else reading.value.low / upper,
+        None if reading.value.high is None else reading.value.high / upper,
+        reading.value.low_open,
+        reading.value.high_open,
+    )
+    evidence = (seen(fact, reading, f"upper limit {upper}"),)
+    return _aged(fact, reading, value, evidence, record.on, window, passed)
+
+
+def _aged(
+    fact: str,
+    reading: Reading,
+    value: Interval,
+    evidence: tuple[Evidence, ...],
+    on: date,
+    window: int,
+    passed: tuple[Cause, ...],
+) -> Fact:
+    days = (on - reading.on).days
+    causes = passed[:1]
+    if days > window:
+        causes += (Cause(fact, Reason.STALE, f"{days} days old; the window is {window} days"),)
+    return Doubtful(value, causes, evidence) if causes else Known(value, evidence)
+
+
+def raised(fact: str, record: Record, policy: Policy) -> Fact:
+    """Whether the newest result lies above its own upper limit."""
+    reading, missing, _ = newest(fact, record)
+    if reading is None:
+        assert missing is not None
+        return missing
+    inside = inside_range(fact, reading, policy)
+    if inside is None:
+        return Missing.of(fact, Reason.UNREADABLE, "no reference range came with the result")
+    above = (
+        not inside
+        and reading.high is not None
+        and reading.value.low is not None
+        and reading.value.low > reading.high
+    )
+    return flag(above, (seen(fact, reading),))
+
+
+# --- persistence ----------------------------------------------------------------------------------
+
+
+def usable(record: Record, fact: str) -> Iterable[Reading]:
+    return (r for r in record.series.get(fact) or () if isinstance(r, Reading))
+
+
+def persists(fact: str, record: Record, limits: tuple[Decimal, ...]) -> Fact:
+    """Whether the result before the newest one (another day) lay in or below the same row too (A-19)."""
+    readings = iter(usable(record, fact))
+    first = next(readings, None)
+    if first is None or first.value.high is None:
+        return Known(NO)
+    limit = min((each for each in limits if first.value.high <= each), default=None)
+    if limit is None:
+        return Known(NO)
+    before = next((r for r in readings if r.on != first.on), None)
+    if before is None or before.value.high is None or before.value.high > limit:
+        return Known(NO)
+    return Known(YES, (seen(fact, first), seen(fact, before)))
+
+
+def repeat_late(fact: str, record: Record, policy: Policy) -> Fact:
+    """Whether a week and a day have gone by since the newest result."""
+    first = next(iter(usable(record, fact)), None)
+    if first is None:
+        return Known(NO)
+    return flag((record.on - first.on).days >= policy.days("persistence.repeat_by"), (seen(fact, first),))
+
+
+# --- against the time before treatment ------------------------------------------------------------
+
+
+def baseline(fact: str, record: Record, course: Course, policy: Policy, *, highest: bool) -> Reading | None:
+    """The value before treatment, else the best one of the last months on treatment (ruling 15)."""
+    readings = list(usable(record, fact))
+    if course.start is not None:
+        window = timedelta(days=policy.days("baseline.before_start"))
+        before = [r for r in readings if timedelta(0) <= course.start - r.on <= window]
+        if before:
+            return before[0]
+    since = record.on - timedelta(days=policy.days("baseline.on_treatment"))
+    recent = [r for r in readings if r.on >= since and r.value.exact is not None]
+    if not recent:
+        return None
+    ordered = sorted(recent, key=lambda r: r.value.exact or Decimal(0))
+    return ordered[-1] if highest else ordered[0]
+
+
+def haemoglobin_fall(record: Record, course: Course, window: int, policy: Policy) -> Fact:
+    """The fall of haemoglobin from before treatment, in g/dL; negative where it has risen."""
+    fact = "haemoglobin"
+    reading, missing, passed = newest(fact, record)
+    if reading is None:
+        assert missing is not None
+        return missing
+    before = baseline(fact, record, course, policy, highest=True)
+    if before is None or before.value.exact is None or reading.value.exact is None:
+        return Missing.of(fact, Reason.ABSENT, "no value from before treatment to compare with")
+    fall = Interval.exactly(before.value.exact - reading.value.exact)
+    on_treatment = course.start is None or before.on > course.start
+    note = "highest of the last months on treatment" if on_treatment else "before treatment"
+    return _aged(
+        fact, reading, fall, (seen(fact, reading), seen(fact, before, note)), record.on, window, passed
+    )
+
+
+def haemoglobin_fall_from_last(record: Record) -> Fact:
+    readings = iter(usable(record, "haemoglobin"))
+    first = next(readings, None)
+    second = next((r for r in readings if first is not None and r.on != first.on), None)
+    if first is None or second is None or first.value.exact is None or second.value.exact is None:
+        return Known(Interval.exactly(Decimal(0)))
+    fall = second.value.exact - first.value.exact
+    return Known(Interval.exactly(fall), (seen("haemoglobin", first), seen("haemoglobin", second)))
+
+
+def renal_deterioration(record: Record, course: Course, policy: Policy) -> Fact:
+    """Creatinine up to 1.5 times, or eGFR down by a quarter, against baseline (A-29; figures by site policy)."""
+    reading, missing, _ = newest("creatinine", record)
+    if reading is None:
+        assert missing is not None
+        return missing
+    before = baseline("creatinine", record, course, policy, highest=False)
+    if (
+        before is None
+        or before.value.exact is None
+        or reading.value.exact is None
+        or before.source == reading.source
+    ):
+        return Known(NO)
+    rise = reading.value.exact / before.value.exact
+    # With the height as good as unchanged, eGFR falls as creatinine rises: both limits are asked of the ratio.
+    fall = 1 - 1 / rise
+    worse = rise >= policy.number("baseline.creatinine_rise") or fall >= policy.number("baseline.egfr_fall")
+    evidence = (seen("creatinine", reading), seen("creatinine", before, "baseline"))
+    return flag(worse, evidence if worse else ())
+
+
+# --- vaccinations, regimens, overweight -----------------------------------------------------------
+
+
+def _matching(events: Iterable[Event], concepts: frozenset[str]) -> list[Event]:
+    return [event for event in events if event.concepts & concepts]
+
+
+def vaccination_history(record: Record) -> Fact:
+    if record.vaccinations:
+        return Known(YES)
+    return Missing(record.vaccinations_gap) if record.vaccinations_gap else Known(NO)
+
+
+def varicella_doses(record: Record) -> Fact:
+    found = _matching(record.vaccinations, frozenset({"varicella-vaccine"}))
+    days = {event.on for event in found}
+    if record.vaccinations_gap and not found:
+        return Missing(record.vaccinations_gap)
+    return Known(Interval.exactly(Decimal(len(days))))
+
+
+_FULL_COURSE = frozenset(map(Decimal, range(2, 10)))
+"""Doses that make a course of varicella vaccine: two or more (SCR-05)."""
+
+
+def vzv_need(igg: Fact, history: Fact, doses: Fact) -> Fact:
+    """What VZV immunity asks for (A-38): serology beats recall; two documented doses settle it."""
+    if isinstance(igg, Known) and igg.value == "positive":
+        return Known("none", igg.evidence)
+    vaccinated = isinstance(doses, Known) and _exact(doses) in _FULL_COURSE
+    if isinstance(igg, Known) and igg.value == "negative":
+        if isinstance(doses, Missing):
+            return Missing(doses.causes, igg.evidence)
+        return Known("none" if vaccinated else "vaccine", igg.evidence)
+    if vaccinated or is_yes(history):
+        return Known("none", history.evidence)
+    if isinstance(igg, Known) and is_no(history) and isinstance(doses, Known):
+        return Known("test", igg.evidence)
+    return Missing(
+        tuple(dict.fromkeys(c for f in (igg, history, doses) if not isinstance(f, Known) for c in f.causes))
+    )
+
+
+def days_since_live(record: Record) -> Fact:
+    """Days since the last live vaccine; a child without one has an endless count."""
+    live = frozenset(vocabulary()["liveVaccineDrafted"].concepts)
+    dated = [
+        event
+        for event in _matching(record.vaccinations, live)
+        if event.on is not None and event.on <= record.on
+    ]
+    if dated:
+        last = max(dated, key=lambda event: event.on or date.min)
+        assert last.on is not None
+        days = Interval.exactly(Decimal((record.on - last.on).days))
+        return Known(days, (Evidence("liveVaccine", "live vaccine", on=last.on, source=last.source),))
+    if record.vaccinations_gap:
+        return Missing(record.vaccinations_gap)
+    return Known(Interval.exactly(Decimal((record.on - date.min).days)))
+
+
+def tb_regimen(record: Record, policy: Policy) -> Fact:
+    """Whether the current medicines are an anti-TB regimen: at least three of its medicines, or a combination."""
+    medicines = ("rifampicin", "isoniazid", "pyrazinamide", "ethambutol")
+    taken = {name: event for event in record.taken for name in medicines if name in event.concepts}
+    combined = [event for event in record.taken if "tb-combination-therapy" in event.concepts]
+    if combined or len(taken) >= policy.number("tb_regimen_medicines"):
+        sources = combined or list(taken.values())
+        return Known(YES, tuple(Evidence("medications", "anti-TB regimen", source=e.source) for e in sources))
+    return Missing(record.orders_gap) if record.orders_gap else Known(NO)
+
+
+def overweight(on_record: Fact, weight: Fact, height: Fact, bmi: Fact, record: Record) -> Fact:
+    """Coded, or BMI above the 98th centile for age and sex (from 18 years: 30; ruling 21)."""
+    if is_yes(on_record):
+        return on_record
+    value = _bmi(weight, height, bmi)
+    birth = record.birth
+    if value is None or isinstance(birth, Cause):
+        causes = tuple(c for f in (weight, height) if not isinstance(f, Known) for c in f.causes)
+        return Missing(causes) if causes else on_record
+    sex = record.sex.value if isinstance(record.sex, Known) and isinstance(record.sex.value, str) else None
+    limit = bmi_centile98(sex, completed_months(birth.latest, record.on))
+    if limit is None or value <= limit[1]:
+        return on_record
+    return Known(YES, (Evidence("bmi", value, "kg/m2", record.on),))
+
+
+_CM_PER_M = Decimal(100)
+
+
+def _bmi(weight: Fact, height: Fact, bmi: Fact) -> Decimal | None:
+    kg, cm = _exact(weight), _exact(height)
+    if kg is not None and cm:
+        return kg / (cm / _CM_PER_M) ** 2
+    return _exact(bmi)
+
+
+def _exact(fact: Fact) -> Decimal | None:
+    if isinstance(fact, Missing) or not isinstance(fact.value, Interval):
+        return None
+    return fact.value.exact
+
+
+# --- what is lacking at baseline ------------------------------------------------------------------
+
+
+def _causes(fact: Fact) -> tuple[Cause, ...]:
+    return () if isinstance(fact, Known) else fact.causes
+
+
+def lacking(facts: Mapping[str, Fact], names: Iterable[str]) -> Fact:
+    """Yes where one of the results is absent or too old; a list that was not delivered stays unknown."""
+    missing = [c for name in names for c in _causes(facts[name])]
+    if not missing:
+        return Known(NO)
+    undelivered = [
+        c for c in missing if c.reason in (Reason.NOT_SUPPLIED, Reason.FAILED, Reason.PARTIAL_PAGE)
+    ]
+    if len(undelivered) == len(missing):
+        return Missing(tuple(dict.fromkeys(undelivered)))
+    return Doubtful(YES, tuple(dict.fromkeys(missing)))

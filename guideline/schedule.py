@@ -1,0 +1,191 @@
+"""The monitoring schedule: which visit is next, and whether it is due or overdue (ruling 8, sections 5.4 and 6.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from guideline.derive import Course
+from guideline.policy import Policy
+from guideline.record import Reading, Record
+from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Reason
+from guideline.yaml_text import read_yaml
+
+INTERVAL, NONE = "interval", "none"
+DUE, OVERDUE, NOT_DUE = "due", "overdue", "not-due"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The schedule of one drug: days after the start per visit, and the results that make a complete set."""
+
+    visits: Mapping[str, int]
+    needed: tuple[str, ...]
+    lipids_from: int | None
+    lipids_due: int | None
+    lipids_by: int | None
+    viruses_by: int | None
+    viruses: tuple[str, ...]
+
+
+@cache
+def plan_of(drug: str) -> Plan | None:
+    """The plan of a drug; ruxolitinib has none in this guideline."""
+    entry = read_yaml(Path(__file__).with_name("schedule.yaml")).get(drug)
+    if entry is None:
+        return None
+    lipids, viruses = entry.get("lipids", {}), entry.get("viruses", {})
+    return Plan(
+        visits={name: _days(weeks) for name, weeks in entry["visits"].items()},
+        needed=tuple(entry["set"]),
+        lipids_from=_days(lipids.get("from")),
+        lipids_due=_days(lipids.get("due", lipids.get("from"))),
+        lipids_by=_days(lipids.get("by")),
+        viruses_by=_days(viruses["by"]) if viruses else None,
+        viruses=tuple(viruses.get("set", ())),
+    )
+
+
+def _days(weeks: Any) -> int:
+    return int(timedelta(weeks=int(weeks)).days)
+
+
+def due_dates(drug: str, start: date, policy: Policy) -> dict[str, date]:
+    """Every visit of a course that begins on ``start``, with the first check of the interval phase."""
+    plan = plan_of(drug)
+    if plan is None:
+        return {}
+    found = {name: start + timedelta(days=days) for name, days in plan.visits.items()}
+    last = max(found.values())
+    found[INTERVAL] = last + timedelta(days=policy.days("monitoring.interval"))
+    if plan.lipids_due is not None:
+        found["lipids"] = start + timedelta(days=plan.lipids_due)
+    if plan.viruses_by is not None:
+        found["viruses"] = start + timedelta(days=plan.viruses_by)
+    return found
+
+
+def schedule_facts(
+    record: Record, drug: str, course: Course, clock: date | None, policy: Policy
+) -> dict[str, Fact]:
+    """``visit``, ``visitState``, ``lipidState`` and ``bkState``. ``clock`` is the start that the visits count from."""
+    plan = plan_of(drug)
+    if plan is None or course.running is None:
+        idle: Fact = Known(NOT_DUE)
+        return {"visit": Known(NONE), "visitState": idle, "lipidState": idle, "bkState": idle}
+    visit, state = _visits(record, plan, clock, policy)
+    return {
+        "visit": visit,
+        "visitState": state,
+        "lipidState": _lipids(record, plan, clock, policy),
+        "bkState": _viruses(record, plan, clock, policy),
+    }
+
+
+def _unknown_start() -> tuple[Cause, ...]:
+    return (Cause("courseStart", Reason.ABSENT, "the start of the course is not on record"),)
+
+
+def _dates(record: Record, fact: str, since: date | None) -> list[date]:
+    """The days of usable results of one analyte, newest first, back to the start of the course."""
+    found = []
+    for reading in record.series.get(fact) or ():
+        if isinstance(reading, Reading):
+            if since is not None and reading.on < since:
+                break
+            found.append(reading.on)
+    return found
+
+
+def _gaps(record: Record, facts: Iterable[str]) -> tuple[Cause, ...]:
+    found = []
+    for fact in facts:
+        series = record.series.get(fact)
+        gap = Reason.NOT_SUPPLIED if series is None else series.gap
+        if gap is not None:
+            found.append(Cause(fact, gap))
+    return tuple(found)
+
+
+def newest_set(dates: Mapping[str, list[date]], within: int) -> date | None:
+    """The newest day on which every analyte has a result on it or in the days before it."""
+    span = timedelta(days=within)
+    days = sorted({day for each in dates.values() for day in each}, reverse=True)
+    for day in days:
+        if all(any(day - span <= other <= day for other in each) for each in dates.values()):
+            return day
+    return None
+
+
+def _visits(record: Record, plan: Plan, clock: date | None, policy: Policy) -> tuple[Fact, Fact]:
+    dates = {fact: _dates(record, fact, clock) for fact in plan.needed}
+    last = newest_set(dates, policy.days("monitoring.set_within"))
+    gaps = _gaps(record, [fact for fact in plan.needed if not dates[fact]])
+    if last is None and gaps:
+        return Missing(gaps), Missing(gaps)
+    seen = (Evidence("courseStart", "last complete set", on=last),) if last is not None else ()
+    if clock is None:
+        state = OVERDUE if last is None else _interval_state(record.on, last, policy)
+        causes = _unknown_start()
+        return Doubtful(INTERVAL, causes, seen), Doubtful(state, causes, seen)
+    early, late = timedelta(days=policy.days("monitoring.early_by")), policy.days("monitoring.late_after")
+    for name, days in plan.visits.items():
+        due = clock + timedelta(days=days)
+        if last is None or last < due - early:
+            evidence = (Evidence("courseStart", f"{name.replace('-', ' ')} due", on=due), *seen)
+            if record.on < due:
+                return Known(name, evidence), Known(NOT_DUE, evidence)
+            overdue = (record.on - due).days > late
+            return Known(name, evidence), Known(OVERDUE if overdue else DUE, evidence)
+    assert last is not None
+    state = _interval_state(record.on, last, policy)
+    return Known(INTERVAL, seen), Known(state, seen)
+
+
+def _interval_state(on: date, last: date, policy: Policy) -> str:
+    days = (on - last).days
+    if days > policy.days("monitoring.interval_late_after"):
+        return OVERDUE
+    return DUE if days >= policy.days("monitoring.interval") else NOT_DUE
+
+
+def _lipids(record: Record, plan: Plan, clock: date | None, policy: Policy) -> Fact:
+    facts = ("cholesterol", "triglycerides")
+    dates = {fact: _dates(record, fact, clock) for fact in facts}
+    gaps = _gaps(record, [fact for fact in facts if not dates[fact]])
+    if gaps:
+        return Missing(gaps)
+    if clock is None or plan.lipids_from is None or plan.lipids_due is None or plan.lipids_by is None:
+        return Doubtful(NOT_DUE, _unknown_start())
+    first = clock + timedelta(days=plan.lipids_from) - timedelta(days=policy.days("monitoring.early_by"))
+    if all(any(day >= first for day in each) for each in dates.values()):
+        return Known(NOT_DUE)
+    days = (record.on - clock).days
+    due = Evidence("courseStart", "lipids due", on=clock + timedelta(days=plan.lipids_due))
+    if days > plan.lipids_by:
+        return Known(OVERDUE, (due,))
+    return Known(DUE if days >= plan.lipids_due else NOT_DUE, (due,))
+
+
+def _viruses(record: Record, plan: Plan, clock: date | None, policy: Policy) -> Fact:
+    if plan.viruses_by is None:
+        return Known(NOT_DUE)
+    dates = {fact: _dates(record, fact, clock) for fact in plan.viruses}
+    gaps = _gaps(record, [fact for fact in plan.viruses if not dates[fact]])
+    if gaps:
+        return Missing(gaps)
+    oldest = min((max(each) for each in dates.values() if each), default=None)
+    if all(dates.values()) and oldest is not None:
+        seen = (Evidence("bkBloodLoad", "last BK and JC set", on=oldest),)
+        return Known(_interval_state(record.on, oldest, policy), seen)
+    if clock is None:
+        return Doubtful(OVERDUE, _unknown_start())
+    days = (record.on - clock).days
+    seen = (Evidence("bkBloodLoad", "first BK and JC set due", on=clock + timedelta(days=plan.viruses_by)),)
+    if days > policy.days("monitoring.interval_late_after"):
+        return Known(OVERDUE, seen)
+    return Known(DUE if days >= plan.viruses_by else NOT_DUE, seen)

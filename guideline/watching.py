@@ -1,0 +1,244 @@
+"""The facts behind screening, contraindications, thresholds and monitoring, for one drug and one course."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from itertools import pairwise
+
+from guideline import history as h
+from guideline.derive import NO, YES, Course
+from guideline.facts import vocabulary
+from guideline.policy import Policy
+from guideline.record import Draft, Record
+from guideline.schedule import schedule_facts
+from guideline.tables import Tables
+from guideline.values import Cause, Doubtful, Fact, Interval, Known, Missing, Reason
+
+Facts = dict[str, Fact]
+_BASELINE = ("haemoglobin", "neutrophils", "lymphocytes", "alt", "ast", "bilirubin", "creatinine")
+
+
+def watch_facts(
+    record: Record, facts: Facts, draft: Draft, course: Course, policy: Policy, tables: Tables
+) -> Facts:
+    """Every derived fact that needs no dose row."""
+    at_start = not h.is_no(facts["starting"])
+    window = policy.freshness.bloods_at_start if at_start else policy.freshness.bloods_on_treatment
+    found: Facts = {}
+    found |= _answers(record, policy)
+    found |= _multiples(record, window, policy)
+    found |= _blood_histories(record, course, window, policy, tables)
+    found["ending"] = h.flag(draft.ending)
+    found["temperature"] = _recent(facts["temperature"], record, policy)
+    both = {**facts, **found}
+    found |= _conditions(record, both, policy)
+    found |= _vaccinations(record, {**both, **found})
+    found |= _medicines({**both, **found}, draft)
+    found["fever"] = _fever(both, policy)
+    found["childBearing"] = _child_bearing(facts, policy)
+    found["overweight"] = h.overweight(
+        facts["overweightOnRecord"], facts["weight"], facts["height"], facts["bmi"], record
+    )
+    found["baselineMissing"] = h.lacking(facts, _BASELINE)
+    found["egfrMissing"] = h.lacking(facts, ("creatinine", "height"))
+    found |= schedule_facts(record, draft.drug, course, clock_of(record, draft.drug, course), policy)
+    return found
+
+
+def clock_of(record: Record, drug: str, course: Course) -> date | None:
+    """The day that the visits count from: the start of the course, or its last escalation (A-24)."""
+    running = course.running
+    if running is None or course.start is None:
+        return course.start
+    own = sorted(
+        (o for o in record.orders if o.drug == drug and o.start is not None),
+        key=lambda o: o.start or date.min,
+    )
+    clock = course.start
+    for before, after in pairwise(own):
+        if before.dose.regimen is None or after.dose.regimen is None or after.start is None:
+            continue
+        if drug == "baricitinib" and after.dose.regimen.mg_per_day > before.dose.regimen.mg_per_day:
+            clock = max(clock, after.start)
+    return clock
+
+
+def _answers(record: Record, policy: Policy) -> Facts:
+    windows = {
+        "tbTest": "screening.tb",
+        "chestXray": "screening.tb",
+        "pregnancyTest": "screening.pregnancy_test",
+    }
+    names = [name for name, kind in vocabulary().items() if kind.read_from == ("answers",)]
+    return {
+        name: h.answer(record, name, policy.days(windows[name]) if name in windows else None)
+        for name in names
+    }
+
+
+def _multiples(record: Record, window: int, policy: Policy) -> Facts:
+    found = {
+        f"{name}TimesUpper": h.times_upper(name, record, window, policy)
+        for name in ("alt", "ast", "bilirubin", "ck")
+    }
+    found["cholesterolRaised"] = h.raised("cholesterol", record, policy)
+    found["triglyceridesRaised"] = h.raised("triglycerides", record, policy)
+    return found
+
+
+def _blood_histories(record: Record, course: Course, window: int, policy: Policy, tables: Tables) -> Facts:
+    found: Facts = {}
+    for name, table in (("lymphocytes", "TOFA-ALC"), ("neutrophils", "TOFA-ANC")):
+        limits = tables.limits_in(table, name)
+        found[f"{name}Persist"] = h.persists(name, record, limits)
+        found[f"{name}RepeatLate"] = h.repeat_late(name, record, policy)
+    found["haemoglobinFall"] = h.haemoglobin_fall(record, course, window, policy)
+    found["haemoglobinFallFromLast"] = h.haemoglobin_fall_from_last(record)
+    found["renalDeterioration"] = h.renal_deterioration(record, course, policy)
+    return found
+
+
+def _recent(temperature: Fact, record: Record, policy: Policy) -> Fact:
+    """A temperature counts for a few days only; an older or absent one is no fever on record."""
+    if isinstance(temperature, Missing):
+        return temperature
+    on = temperature.evidence[0].on
+    if on is not None and (record.on - on).days <= policy.days("screening.temperature"):
+        return temperature
+    return Missing.of("temperature", Reason.STALE)
+
+
+def _fever(facts: Facts, policy: Policy) -> Fact:
+    temperature = facts["temperature"]
+    if isinstance(temperature, Missing):
+        lost = [c for c in temperature.causes if c.reason not in (Reason.ABSENT, Reason.STALE)]
+        measured: Fact = Missing(tuple(lost)) if lost else Known(NO)
+    else:
+        assert isinstance(temperature.value, Interval)
+        low = temperature.value.low
+        hot = low is not None and low >= policy.number("fever_celsius")
+        measured = h.flag(hot, temperature.evidence if hot else ())
+    return h.any_of((facts["feverOnRecord"], measured))
+
+
+def _female(facts: Facts) -> bool:
+    sex = facts["sex"]
+    return not (isinstance(sex, Known) and sex.value == "male")
+
+
+def _conditions(record: Record, facts: Facts, policy: Policy) -> Facts:
+    found: Facts = {}
+    culture = h.says(facts["tbCulture"], "positive")
+    found["tbActive"] = h.any_of((facts["tbDisease"], culture, h.tb_regimen(record, policy)))
+    latent = h.any_of((facts["tbLatentOnRecord"], h.says(facts["tbTest"], "positive")))
+    found["tbLatentUntreated"] = _unless(latent, (facts["tbTreatmentCompleted"], found["tbActive"]))
+    found["tbScreen"] = h.any_of(
+        (_given(facts["tbTest"]), _given(facts["chestXray"]), facts["tbScreeningDone"])
+    )
+    nobody: Fact = Known(NO)
+    female = _female(facts)
+    found["pregnant"] = _superseded(facts["pregnancyOnRecord"], facts["pregnancyTest"]) if female else nobody
+    found["lactating"] = (
+        h.any_of((facts["lactationOnRecord"], h.says(facts["lactationStatus"], "positive")))
+        if female
+        else nobody
+    )
+    found["smoker"] = h.any_of((facts["smokerOnRecord"], h.says(facts["smokingStatus"], "positive")))
+    found["hsvDocumented"] = h.any_of((facts["herpesSimplexEver"], _given(facts["hsvIgg"])))
+    urine = (h.says(facts["urineBlood"], "positive"), h.says(facts["urineProtein"], "positive"))
+    found["bkSigns"] = h.any_of((facts["renalSigns"], facts["renalDeterioration"], *urine))
+    found["jcPositive"] = h.any_of(
+        (h.says(facts["jcTest"], "positive"), _found(facts["jcLoad"]), _found(facts["jcUrineLoad"]))
+    )
+    return found
+
+
+def _superseded(on_record: Fact, test: Fact) -> Fact:
+    """Pregnancy from the conditions, or from the newest test or status; a test alone never takes it back."""
+    return h.any_of((on_record, h.says(test, "positive")))
+
+
+def _given(fact: Fact) -> Fact:
+    """Whether a test has been done at all, whatever it showed."""
+    if isinstance(fact, Missing):
+        return fact
+    return h.flag(fact.value != "none", fact.evidence)
+
+
+def _found(load: Fact) -> Fact:
+    """Whether a virus was found in a load; one that was never measured is no finding."""
+    if isinstance(load, Missing):
+        lost = [c for c in load.causes if c.reason is not Reason.ABSENT]
+        return Missing(tuple(lost)) if lost else Known(NO)
+    assert isinstance(load.value, Interval)
+    return h.flag(load.value.low is not None and load.value.low > 0, load.evidence)
+
+
+def _unless(fact: Fact, barring: tuple[Fact, ...]) -> Fact:
+    """The fact, but no where one of the others says yes."""
+    if not h.is_yes(fact):
+        return fact
+    other = h.any_of(barring)
+    if h.is_yes(other):
+        return Known(NO)
+    if isinstance(other, Missing):
+        assert not isinstance(fact, Missing)
+        return Doubtful(YES, other.causes, fact.evidence)
+    return fact
+
+
+def _vaccinations(record: Record, facts: Facts) -> Facts:
+    doses = h.varicella_doses(record)
+    return {
+        "vaccinationHistory": h.vaccination_history(record),
+        "varicellaDoses": doses,
+        "vzvNeed": h.vzv_need(facts["vzvIgg"], facts["varicellaEver"], doses),
+        "daysSinceLiveVaccine": h.days_since_live(record),
+    }
+
+
+def _medicines(facts: Facts, draft: Draft) -> Facts:
+    found: Facts = {}
+    kinds = (
+        ("combined", "combinedContraceptive"),
+        ("unknown", "oestrogenProduct"),
+        ("progestogen", "progestogenContraceptive"),
+    )
+    gaps: list[Cause] = []
+    kind: Fact | None = None
+    for name, fact_name in kinds:
+        fact = facts[fact_name]
+        if h.is_yes(fact):
+            assert not isinstance(fact, Missing)
+            kind = kind or Known(name, fact.evidence)
+        elif not isinstance(fact, Known):
+            gaps.extend(fact.causes)
+    found["contraceptive"] = kind or (Missing(tuple(dict.fromkeys(gaps))) if gaps else Known("none"))
+    found["otherJakInhibitor"] = _other_jak(facts["jakBackground"], draft)
+    return found
+
+
+def _other_jak(background: Fact, draft: Draft) -> Fact:
+    """Another JAK inhibitor than the order's own, running or drafted."""
+    if isinstance(background, Missing):
+        return background
+    others = tuple(
+        e
+        for e in background.evidence
+        if e.source != draft.reference and draft.drug not in str(e.value).split(", ")
+    )
+    return h.flag(bool(others), others)
+
+
+def _child_bearing(facts: Facts, policy: Policy) -> Fact:
+    if not _female(facts):
+        return Known(NO)
+    age = facts["age"]
+    if isinstance(age, Missing):
+        return age
+    assert isinstance(age.value, Interval)
+    limit = Decimal(policy.number("child_bearing_age"))
+    oldest = age.value.high
+    old_enough = oldest is not None and oldest >= limit
+    return h.flag(old_enough, (*facts["sex"].evidence, *age.evidence) if old_enough else ())
