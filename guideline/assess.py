@@ -29,6 +29,7 @@ from guideline.findings import (
 )
 from guideline.policy import Policy
 from guideline.record import Draft, Reading, Record
+from guideline.sign_off import signed
 from guideline.tables import Row, Table, Tables
 from guideline.values import Doubtful, Fact, Known, Missing, Reason
 
@@ -221,6 +222,7 @@ def _finding(tried: _Tried, draft: Draft) -> Finding:
         evidence=answer.evidence,
         missing=answer.causes if tried.outcome is Outcome.CANNOT_ASSESS else answer.doubts,
         about_dose=table.after_dose or table.about_dose or row.dose is not None,
+        reviewed=signed(table),
     )
 
 
@@ -241,6 +243,7 @@ def _joined(findings: list[Finding]) -> tuple[Finding, ...]:
                 first,
                 evidence=unique((*first.evidence, *second.evidence)),
                 missing=unique((*first.missing, *second.missing)),
+                reviewed=first.reviewed and second.reviewed,
             )
         by_id[finding.id] = first
     return tuple(by_id.values())
@@ -295,6 +298,7 @@ def _dose(
         ),
         missing=unique((*answer.doubts, *unchecked)),
         about_dose=True,
+        reviewed=signed(table),
     )
     schedule = facts["schedule"]
     phase = table.gives.get("phase") or (schedule.value if isinstance(schedule, Known) else "")

@@ -60,7 +60,8 @@ class Finding:
     """One statement of the guideline, applied to one child and one order.
 
     ``say`` is the row's sentence for the prescriber, ``rule`` the row's conditions in words, ``cite`` where the
-    guideline says so. ``about_dose`` findings belong beside the dose.
+    guideline says so. ``about_dose`` findings belong beside the dose. ``reviewed``: a clinician has signed the
+    table as it stands.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Finding:
     cite: str
     title: str
     about_dose: bool = False
+    reviewed: bool = False
     evidence: tuple[Evidence, ...] = ()
     missing: tuple[Cause, ...] = ()
 
