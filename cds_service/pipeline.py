@@ -68,11 +68,46 @@ def _order_cards(call: HookCall, runtime: Runtime, occasion: Occasion) -> list[C
 def _cards_of(
     order: DraftedOrder, record: Record, pool: Pool, lists: Lists, runtime: Runtime, occasion: Occasion
 ) -> list[Card]:
-    if order.medicine.jak_inhibitor is None or order.of_another_patient:
+    if not _can_be_assessed(order):
         why = "another-patient" if order.of_another_patient else "drug-unresolved"
         return [not_checked_card(why, order.reference, (Cause("drug", Reason.UNREADABLE),), occasion)]
     assessed = assess(record, read_draft(order, pool, lists), runtime.tables, runtime.policy)
     return cards_for(OrderToCard(assessed, order.resource, _new_dosage(assessed, order)), occasion)
+
+
+def assessments(call: HookCall, runtime: Runtime) -> list[tuple[str, OrderAssessment | None]]:
+    """What the cards of ``call`` are made from, for ``explain``: every order of interest with its assessment.
+
+    ``None`` stands where an order cannot be assessed: another patient's, or its drug unresolved. Raises what
+    ``respond`` raises, and lets a fault of ours through.
+    """
+    on = call.as_of or runtime.today()
+    drafts = _drafts(call)
+    supplies, orders = supplies_of(call), list[DraftedOrder]()
+    if drafts is not None:
+        supplies, orders = _orders_of_interest(call, runtime, supplies)
+        if not orders:
+            return []
+    pool = Pool(complete(call, runtime, supplies), resources_of(drafts))
+    patient = _patient(pool, call)
+    lists = read_lists(pool, call.patient_id, frozenset(order.reference for order in orders))
+    record = gather(patient, pool, lists, on)
+    if drafts is None:
+        running = running_drafts(pool, lists, on, runtime.policy.restart_gap)
+        return [(d.reference, watch(record, d, runtime.tables, runtime.policy)) for d in running]
+    return [
+        (
+            order.reference,
+            assess(record, read_draft(order, pool, lists), runtime.tables, runtime.policy)
+            if _can_be_assessed(order)
+            else None,
+        )
+        for order in orders
+    ]
+
+
+def _can_be_assessed(order: DraftedOrder) -> bool:
+    return order.medicine.jak_inhibitor is not None and not order.of_another_patient
 
 
 def _view(call: HookCall, runtime: Runtime, occasion: Occasion) -> list[Card]:

@@ -9,6 +9,7 @@ from guideline.dosing import (
     Selection,
     band_crossed,
     check_facts,
+    dose_tables,
     egfr_crossed,
     per_kg,
     phase_facts,
@@ -73,8 +74,9 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
         reference_doses=reference_doses(derived, draft, tables, selection, crossed),
         withheld_by=withheld,
         egfr=egfr_sum(facts["egfr"]) if draft.drug == "baricitinib" else None,
-        traces=tuple(_trace(t) for t in tried),
+        traces=tuple(_trace(t) for t in (*tried, *_other_dose_rows(tables, draft.drug, facts, tried))),
         notes=(*record.notes, *draft.notes),
+        facts=facts,
     )
 
 
@@ -104,6 +106,7 @@ def watch(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Order
         egfr=egfr_sum(derived.facts["egfr"]) if draft.drug == "baricitinib" else None,
         traces=tuple(_trace(t) for t in tried),
         notes=(*record.notes, *draft.notes),
+        facts=derived.facts,
     )
 
 
@@ -182,6 +185,13 @@ def _dose_table_rows(selection: Selection) -> list[_Tried]:
         assert selection.answer is not None
         found.append(_Tried(selection.table, selection.row, Outcome.OUTSIDE_GUIDELINE, selection.answer))
     return found
+
+
+def _other_dose_rows(tables: Tables, drug: str, facts: Facts, tried: list[_Tried]) -> list[_Tried]:
+    """The dose rows that ``_dose_table_rows`` leaves out, for the trace: the chosen one and those that do not apply."""
+    told = {(t.table.name, t.row.id) for t in tried}
+    rows = ((table, row) for table in dose_tables(tables, drug) for row in table.rows)
+    return [_try_row(table, row, facts) for table, row in rows if (table.name, row.id) not in told]
 
 
 # --- findings -------------------------------------------------------------------------------------

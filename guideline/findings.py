@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 
 from guideline.doses import Form, OrderedDose, Regimen
-from guideline.values import Cause, Evidence
+from guideline.values import Cause, Evidence, Fact
 
 
 class Outcome(StrEnum):
@@ -130,7 +131,11 @@ class EgfrSum:
 
 @dataclass(frozen=True, slots=True)
 class OrderAssessment:
-    """Everything that the guideline says of one drafted order."""
+    """Everything that the guideline says of one drafted order.
+
+    ``traces`` holds every row of every table that concerns the drug, ``facts`` what was read and derived of the
+    child by the names of the vocabulary: both for ``explain`` and the record, not for cards.
+    """
 
     order: str
     drug: str
@@ -143,3 +148,4 @@ class OrderAssessment:
     egfr: EgfrSum | None
     traces: tuple[Trace, ...]
     notes: tuple[str, ...] = ()
+    facts: Mapping[str, Fact] = field(default_factory=dict)
