@@ -36,7 +36,8 @@ format: $(DEV_READY) ## lets the formatter and the linter correct what they can
 
 page: $(DEV_READY) ## regenerates the generated pages of docs/
 	$(BIN)/python -m cds_service.settings docs/settings.md
-	@if [ -f guideline/page.py ]; then $(BIN)/python -m guideline.page; fi
+	$(BIN)/python -m guideline.render docs/guideline.md
+	$(BIN)/python -m fhir_mappings.render docs/facts.md
 
 mutate: $(DEV_READY) ## flips limits of the tables one by one; a test must notice each
 	@if [ -f tests/mutate.py ]; then $(BIN)/python tests/mutate.py; else echo 'make mutate: not there yet'; fi

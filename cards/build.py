@@ -139,7 +139,7 @@ def not_checked_card(why: str, order: str | None, causes: tuple[Cause, ...], occ
     gaps = "; ".join(text.gap(cause) for cause in causes)
     lines = [f"- **{what}** [{finding.id}]", *([f"- {text.capital(gaps)}."] if gaps else [])]
     words = text.wording()
-    end = f"{words['not_reviewed']} Evaluated as of {text.day(occasion.as_of)}."
+    end = f"{words['not_reviewed']} {words['decision']} Evaluated as of {text.day(occasion.as_of)}."
     return _finished(
         occasion,
         topic="jakigaps",
@@ -400,9 +400,10 @@ def _detail(a: OrderAssessment, findings: Sequence[Finding], occasion: Occasion,
     if a.notes:
         parts.append(" ".join(a.notes))
     source, words = the_source(), text.wording()
+    reviewed = "" if all(f.reviewed for f in findings) else f"{words['not_reviewed']} "
     parts.append(
-        f"{words['disclaimer']} {words['not_reviewed']} {source.short}, accepted {text.day(source.accepted)}; "
-        f"evaluated as of {text.day(occasion.as_of)}."
+        f"{words['disclaimer']} {reviewed}{words['decision']} {source.short}, "
+        f"accepted {text.day(source.accepted)}; evaluated as of {text.day(occasion.as_of)}."
     )
     return "\n\n".join(parts)
 

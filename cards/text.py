@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from guideline.doses import Administration, Form, OrderedDose, Regimen, When
+from guideline.doses import Form, OrderedDose, Regimen
 from guideline.facts import vocabulary
 from guideline.sources import solution_mg_per_ml
 from guideline.values import Cause, Evidence
+from guideline.words import day as day
+from guideline.words import plain as plain
+from guideline.words import regimen as regimen
 from guideline.words import unit_words
 from guideline.yaml_text import read_yaml
 
 LONGEST_SUMMARY = 139
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 _UNSEEN = re.compile(r"[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-_MONTHS = (
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
-_TIMES = {1: "once daily", 2: "twice daily", 3: "three times daily", 4: "four times daily"}
-_WHEN = {When.MORN: "morning", When.AFT: "afternoon", When.EVE: "evening"}
 
 
 @cache
@@ -37,16 +33,6 @@ def wording() -> Mapping[str, Any]:
 def escaped(text: str) -> str:
     """Text that is not our own, fit for GFM: no Markdown, no HTML, no control or bidirectional characters."""
     return _PUNCTUATION.sub(r"\\\1", " ".join(_UNSEEN.sub(" ", text).split()))
-
-
-def day(value: date) -> str:
-    return f"{value.day} {_MONTHS[value.month - 1]} {value.year}"
-
-
-def plain(number: Decimal) -> str:
-    """A number without exponent or idle zeros."""
-    text = format(number.normalize(), "f")
-    return text if "." in text or text == "0" else format(number.to_integral_value(), "f")
 
 
 def rounded(number: Decimal, places: int = 1) -> str:
@@ -81,19 +67,6 @@ def name_of(fact: str) -> str:
 
 
 # --- doses ----------------------------------------------------------------------------------------
-
-
-def administration(each: Administration) -> str:
-    if each.when is not None:
-        return f"{plain(each.mg)} mg {_WHEN[each.when]}"
-    times = each.times_per_day if each.times_per_day is not None else Decimal(1)
-    whole = int(times) if times == times.to_integral_value() else None
-    often = _TIMES.get(whole, f"{whole} times daily") if whole is not None else f"{plain(times)} times a day"
-    return f"{plain(each.mg)} mg {often}"
-
-
-def regimen(value: Regimen) -> str:
-    return " + ".join(administration(each) for each in value.administrations)
 
 
 def regimen_in_full(value: Regimen, form: Form) -> str:

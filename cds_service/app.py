@@ -127,7 +127,7 @@ def _endpoint() -> str:
 def _finish(response: Response) -> Response:
     """What every answer gets, whatever became of the request."""
     for name, value in SECURITY_HEADERS.items():
-        response.headers[name] = value
+        response.headers.setdefault(name, value)  # a page for people has a policy of its own
     response.headers["X-Request-Id"] = g.request_id
     cors.add_headers(request, response, runtime().settings)
     take_rest(request, response)

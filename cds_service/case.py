@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from cards.build import NewRequest, Occasion, not_checked_card
@@ -83,20 +84,16 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
     return Concern(supplies, tuple(orders), tuple(others))
 
 
-@contextmanager
-def open_case(
-    call: HookCall, runtime: Runtime, supplies: dict[str, Supply], cards: list[Card], occasion: Occasion
-) -> Iterator[Case]:
-    """The child's record with everything fetched that was missing; a fault of ours inside becomes a visible card."""
+def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on: date) -> Case:
+    """The child's record, with everything fetched that was missing. Without the Patient: ``CannotAnswer``."""
     pool = Pool(complete(call, runtime, supplies), resources_of(drafts_of(call)))
     patient = find_patient(pool, call.patient_id)
     if patient is None:
         raise CannotAnswer(
             "The Patient is neither in the prefetch nor obtainable from fhirServer (key patient)."
         )
-    with visible_failure(None, cards, occasion):
-        lists = read_lists(pool, call.patient_id, resources_of(drafts_of(call)))
-        yield Case(pool, lists, gather(patient, pool, lists, occasion.as_of))
+    lists = read_lists(pool, call.patient_id, resources_of(drafts_of(call)))
+    return Case(pool, lists, gather(patient, pool, lists, on))
 
 
 @contextmanager

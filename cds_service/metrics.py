@@ -23,6 +23,8 @@ ENDPOINTS = (
     "healthz",
     "readyz",
     "metrics",
+    "guideline",
+    "guideline-style",
     OTHER,
 )
 OUTCOMES = ("accepted", "overridden")

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from cards.build import Occasion, OrderToCard, cards_for, not_checked_card, treatment_cards
 from cards.model import Card
-from cds_service.case import Case, concern_of, drafts_of, new_request, open_case, visible_failure
+from cds_service.case import Case, concern_of, drafts_of, new_request, read_case, visible_failure
 from cds_service.envelope import HookCall
 from cds_service.runtime import Runtime
 from fhir_mappings.dosage import write_dosage
@@ -34,7 +34,8 @@ def _orders(call: HookCall, runtime: Runtime, occasion: Occasion) -> list[Card]:
     cards: list[Card] = []
     if not concern.orders and not concern.others:
         return cards
-    with open_case(call, runtime, concern.supplies, cards, occasion) as case:
+    with visible_failure(None, cards, occasion):
+        case = read_case(call, runtime, concern.supplies, occasion.as_of)
         for order in concern.orders:
             with visible_failure(order.reference, cards, occasion):
                 cards += _order_cards(call, order, case, runtime, occasion)
@@ -47,7 +48,8 @@ def _orders(call: HookCall, runtime: Runtime, occasion: Occasion) -> list[Card]:
 def _view(call: HookCall, runtime: Runtime, occasion: Occasion) -> list[Card]:
     """patient-view: every JAK inhibitor that the child is taking. None taken: no card."""
     cards: list[Card] = []
-    with open_case(call, runtime, concern_of(call, runtime).supplies, cards, occasion) as case:
+    with visible_failure(None, cards, occasion):
+        case = read_case(call, runtime, concern_of(call, runtime).supplies, occasion.as_of)
         for draft in _running(case, None, runtime, cards, occasion):
             with visible_failure(draft.reference, cards, occasion):
                 assessed = watch(case.record, draft, runtime.tables, runtime.policy)

@@ -11,6 +11,7 @@ from cds_service import pipeline
 from cds_service.bodies import read_body
 from cds_service.envelope import check_feedback, read_call
 from cds_service.errors import Unauthorised
+from cds_service.guideline_page import guideline_page, guideline_style
 from cds_service.json_reader import write_json
 from cds_service.metrics import Metrics
 from cds_service.runtime import Runtime
@@ -53,6 +54,8 @@ def make_routes() -> Blueprint:
     add("/healthz", _healthz, "healthz", "GET")
     add("/readyz", _readyz, "readyz", "GET")
     add("/metrics", _metrics, "metrics", "GET")
+    add("/guideline", _guideline, "guideline", "GET")
+    add("/guideline.css", guideline_style, "guideline-style", "GET")
     return routes
 
 
@@ -101,6 +104,10 @@ def _readyz() -> Response:
     """A worker that runs has loaded its tables: a fault in them stops the start."""
     runtime()
     return answer({"status": "ready"})
+
+
+def _guideline() -> Response:
+    return guideline_page(runtime().tables)
 
 
 def _metrics() -> Response:

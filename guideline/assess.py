@@ -11,6 +11,7 @@ from guideline.dosing import (
     Selection,
     band_crossed,
     check_facts,
+    dose_tables,
     egfr_crossed,
     high_dose,
     per_kg,
@@ -34,6 +35,7 @@ from guideline.findings import (
 from guideline.policy import Policy
 from guideline.record import Draft, Reading, Record
 from guideline.schedule import due_dates
+from guideline.sign_off import signed
 from guideline.tables import Row, Table, Tables
 from guideline.values import Doubtful, Fact, Known, Missing, Reason
 from guideline.watching import watch_facts
@@ -70,7 +72,7 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
         findings = _joined([*findings, dose_finding])
     crossed = _is(facts["egfrCrossed"], YES)
     references = reference_doses(derived, draft, tables, selection, crossed)
-    return _assessment(record, draft, facts, tried, findings, dose, references, withheld)
+    return _assessment(record, draft, tables, facts, tried, findings, dose, references, withheld)
 
 
 def watch(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
@@ -107,9 +109,8 @@ def _partly(
     facts = {**facts, "interruption": _interruption(tried, draft)}
     tried += _try_tables(chosen, draft.drug, facts, "after last")
     findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not Outcome.CLEAR])
-    return _assessment(
-        record, draft, facts, tried, tuple(f for f in findings if every or _matters(f)), None, (), ()
-    )
+    worth = tuple(f for f in findings if every or _matters(f))
+    return _assessment(record, draft, chosen, facts, tried, worth, None, (), ())
 
 
 def _matters(finding: Finding) -> bool:
@@ -122,6 +123,7 @@ def _matters(finding: Finding) -> bool:
 def _assessment(
     record: Record,
     draft: Draft,
+    tables: Tables,
     facts: Facts,
     tried: list[_Tried],
     findings: tuple[Finding, ...],
@@ -139,8 +141,9 @@ def _assessment(
         reference_doses=references,
         withheld_by=withheld,
         egfr=egfr_sum(facts["egfr"]) if draft.drug == "baricitinib" else None,
-        traces=tuple(_trace(t) for t in tried),
+        traces=tuple(_trace(t) for t in (*tried, *_other_dose_rows(tables, draft.drug, facts, tried))),
         notes=(*record.notes, *draft.notes),
+        facts=facts,
     )
 
 
@@ -241,6 +244,13 @@ def _dose_table_rows(selection: Selection) -> list[_Tried]:
     return found
 
 
+def _other_dose_rows(tables: Tables, drug: str, facts: Facts, tried: list[_Tried]) -> list[_Tried]:
+    """The dose rows that ``_dose_table_rows`` leaves out, for the trace: the chosen one and those that do not apply."""
+    told = {(t.table.name, t.row.id) for t in tried}
+    rows = ((table, row) for table in dose_tables(tables, drug) for row in table.rows)
+    return [_try_row(table, row, facts) for table, row in rows if (table.name, row.id) not in told]
+
+
 # --- findings -------------------------------------------------------------------------------------
 
 
@@ -281,6 +291,7 @@ def _finding(tried: _Tried, draft: Draft, dates: Mapping[str, date]) -> Finding:
         about_dose=table.stage == "after dose" or table.about_dose or row.dose is not None,
         due=dates.get(row.visit) if row.visit is not None and tried.outcome is Outcome.HIT else None,
         orders=row.orders if tried.outcome is Outcome.HIT else (),
+        reviewed=signed(table),
     )
 
 
@@ -301,6 +312,7 @@ def _joined(findings: list[Finding]) -> tuple[Finding, ...]:
                 first,
                 evidence=unique((*first.evidence, *second.evidence)),
                 missing=unique((*first.missing, *second.missing)),
+                reviewed=first.reviewed and second.reviewed,
             )
         by_id[finding.id] = first
     return tuple(by_id.values())
@@ -360,6 +372,7 @@ def _dose(
         ),
         missing=unique((*answer.doubts, *unchecked)),
         about_dose=True,
+        reviewed=signed(table),
     )
     schedule = facts["schedule"]
     phase = table.gives.get("phase") or (schedule.value if isinstance(schedule, Known) else "")

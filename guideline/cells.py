@@ -71,6 +71,8 @@ class Span:
     def in_words(self) -> str:
         """The span as a clinician says it, without the unit."""
         low, high = _plain(self.low), _plain(self.high)
+        if self.low is not None and self.low == self.high:
+            return f"exactly {low}"
         if self.low is None:
             return f"below {high}" if self.high_open else f"{high} or less"
         if self.high is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 
 from guideline.doses import Form, OrderedDose, Regimen
-from guideline.values import Cause, Evidence
+from guideline.values import Cause, Evidence, Fact
 
 
 class Outcome(StrEnum):
@@ -61,8 +62,8 @@ class Finding:
     """One statement of the guideline, applied to one child and one order.
 
     ``say`` is the row's sentence for the prescriber, ``rule`` the row's conditions in words, ``cite`` where the
-    guideline says so. ``about_dose`` findings belong beside the dose. ``due`` is the day a
-    planned check is due, ``orders`` the tests that may be ordered.
+    guideline says so. ``about_dose`` findings belong beside the dose. ``due`` is the day a planned check is due,
+    ``orders`` the tests that may be ordered. ``reviewed``: a clinician has signed the table as it stands.
     """
 
     id: str
@@ -80,6 +81,7 @@ class Finding:
     about_dose: bool = False
     due: date | None = None
     orders: tuple[str, ...] = ()
+    reviewed: bool = False
     evidence: tuple[Evidence, ...] = ()
     missing: tuple[Cause, ...] = ()
 
@@ -132,7 +134,11 @@ class EgfrSum:
 
 @dataclass(frozen=True, slots=True)
 class OrderAssessment:
-    """Everything that the guideline says of one drafted order."""
+    """Everything that the guideline says of one drafted order.
+
+    ``traces`` holds every row of every table that concerns the drug, ``facts`` what was read and derived of the
+    child by the names of the vocabulary: both for ``explain`` and the record, not for cards.
+    """
 
     order: str
     drug: str
@@ -145,3 +151,4 @@ class OrderAssessment:
     egfr: EgfrSum | None
     traces: tuple[Trace, ...]
     notes: tuple[str, ...] = ()
+    facts: Mapping[str, Fact] = field(default_factory=dict)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from guideline.yaml_text import YamlFault, read_yaml
 
 HERE = Path(__file__).parent
 DRUGS = ("tofacitinib", "baricitinib", "ruxolitinib")
+FINGERPRINT_DIGITS = 12
 
 
 class TableFault(ValueError):
@@ -71,7 +73,8 @@ class Table:
     ``stale`` says per column what a doubtful value may do there: "use" it, or use it and mark the dose
     "provisional"; by default it counts for caution only. ``view`` tables also watch a running treatment;
     ``beyond`` tables also judge a drafted order of something else for a child on a JAK inhibitor. ``stage`` says when
-    a table is tried: first, after the dose row is known, or after all others.
+    a table is tried: first, after the dose row is known, or after all others. ``fingerprint`` changes with
+    everything that a reader of the table signs for (``sign_off.py``).
     """
 
     name: str
@@ -94,6 +97,7 @@ class Table:
     view: bool
     beyond: bool
     rows: tuple[Row, ...]
+    fingerprint: str
 
     @property
     def is_dose_table(self) -> bool:
@@ -194,7 +198,9 @@ def build_table(entry: Mapping[str, Any], file: str) -> Table:
         view=entry.get("view") == "true",
         beyond=entry.get("beyond") == "true",
         rows=rows,
+        fingerprint="",
     )
+    table = replace(table, fingerprint=_fingerprint(entry, table))
     if table.exactly_one:
         for row in rows:
             for box in row.boxes:
@@ -203,6 +209,14 @@ def build_table(entry: Mapping[str, Any], file: str) -> Table:
                         f"{place}, {row.id}: {', '.join(strange)} is no column; add it to `columns`"
                     )
     return table
+
+
+def _fingerprint(entry: Mapping[str, Any], table: Table) -> str:
+    """Twelve hexadecimal digits of the table as written and of the facts that it names; layout is nothing."""
+    kinds = (vocabulary()[name] for name in {*table.facts(), *table.domain})
+    facts = {kind.name: [kind.title, kind.unit, kind.options] for kind in kinds}
+    content = json.dumps({"table": entry, "facts": facts}, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(content.encode()).hexdigest()[:FINGERPRINT_DIGITS]
 
 
 def _row(entry: Mapping[str, Any], place: str) -> Row:

@@ -1,0 +1,198 @@
+"""Two answers of the service compared, told by finding: which came, which went, what changed.
+
+Uuids are made anew for every answer, so they are replaced by fixed ones, by position, before anything is compared
+or stored. Everything else counts, the wording of the cards included.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from cds_service.json_reader import write_json
+
+EXTENSION = "org.jaki-cds"
+LONGEST_TEXT_DIFFERENCE = 12
+"""Lines of changed card text that are shown; the rest is only counted."""
+
+Json = dict[str, Any]
+
+
+def with_placeholders(answer: Json) -> Json:
+    """The answer with a fixed uuid, counted up, in place of that of each card and suggestion."""
+    uuids = (f"00000000-0000-4000-8000-{number:012d}" for number in range(1, 10**6))
+    return {**answer, "cards": [_with_placeholders(card, uuids) for card in answer["cards"]]}
+
+
+def _with_placeholders(card: Json, uuids: Iterator[str]) -> Json:
+    found = {**card, "uuid": next(uuids)}
+    if "suggestions" in card:
+        found["suggestions"] = [{**s, "uuid": next(uuids)} for s in card["suggestions"]]
+    return found
+
+
+def as_stored(answer: Json) -> bytes:
+    """The answer as ``response.json`` holds it: indented, placeholders for uuids, a line end at the end."""
+    return msgspec.json.format(write_json(with_placeholders(answer)), indent=2) + b"\n"
+
+
+def findings_of(answer: Json) -> set[str]:
+    """The statement ids that the cards of an answer hold."""
+    return {finding["id"] for card in answer["cards"] for finding in _ours(card).get("findings", ())}
+
+
+def differences(stored: Json, answer: Json) -> list[str]:
+    """What the answer says otherwise than the stored one, a line each; empty where they are the same."""
+    before, after = with_placeholders(stored), with_placeholders(answer)
+    if before == after:
+        return []
+    lines = [*_finding_differences(before, after), *_dose_differences(before, after)]
+    lines += _card_differences(before, after)
+    return lines or ["the answers differ outside their cards"]
+
+
+def _ours(card: Json) -> Json:
+    extension = card.get("extension")
+    found = extension.get(EXTENSION) if isinstance(extension, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+# --- findings and doses ---------------------------------------------------------------------------
+
+
+def _findings(answer: Json) -> dict[tuple[str, str], Json]:
+    """By statement id and order."""
+    return {
+        (finding["id"], str(finding.get("order", ""))): finding
+        for card in answer["cards"]
+        for finding in _ours(card).get("findings", ())
+    }
+
+
+def _finding_differences(before: Json, after: Json) -> Iterator[str]:
+    old, new = _findings(before), _findings(after)
+    for key in sorted(old.keys() | new.keys()):
+        name = " ".join(part for part in key if part)
+        if key not in new:
+            yield f"went:    {name} ({old[key].get('outcome')}, {old[key].get('severity')})"
+        elif key not in old:
+            yield f"came:    {name} ({new[key].get('outcome')}, {new[key].get('severity')})"
+        else:
+            yield from _changes(f"changed: {name}", old[key], new[key])
+
+
+def _dose_differences(before: Json, after: Json) -> Iterator[str]:
+    old, new = _doses(before), _doses(after)
+    for order in sorted(old.keys() | new.keys()):
+        if order not in new:
+            yield f"dose went: {order} {_dose_text(old[order])}"
+        elif order not in old:
+            yield f"dose came: {order} {_dose_text(new[order])}"
+        else:
+            yield from _changes(f"dose changed: {order}", old[order], new[order])
+
+
+def _doses(answer: Json) -> dict[str, Json]:
+    found = {}
+    for card in answer["cards"]:
+        ours = _ours(card)
+        if "dose" in ours:
+            findings = ours.get("findings") or [{}]
+            found[str(findings[0].get("order", ""))] = ours["dose"]
+    return found
+
+
+def _dose_text(dose: Json) -> str:
+    return f"{dose.get('id')}, {_text(dose.get('mgPerDay'))} mg per day, {_text(dose.get('administrations'))}"
+
+
+def _changes(what: str, old: Json, new: Json) -> Iterator[str]:
+    for member in sorted(old.keys() | new.keys()):
+        if old.get(member) != new.get(member):
+            yield f"{what}: {member} {_text(old.get(member))} -> {_text(new.get(member))}"
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "(none)"
+    if isinstance(value, str | int | Decimal):
+        return str(value)
+    return write_json(value).decode()
+
+
+# --- the cards themselves -------------------------------------------------------------------------
+
+
+def _card_differences(before: Json, after: Json) -> Iterator[str]:
+    """Which cards came and went, and what else of a card changed (its findings are told above)."""
+    old, new = _cards(before), _cards(after)
+    for key in sorted(old.keys() | new.keys()):
+        name = f"card {key[0]}" if key[1] == 0 else f"card {key[0]} ({key[1] + 1})"
+        if key not in new:
+            yield f"{name} went: {old[key].get('summary')}"
+        elif key not in old:
+            yield f"{name} came: {new[key].get('summary')}"
+        else:
+            yield from _card_changes(name, old[key], new[key])
+    if list(old) != list(new) and old.keys() == new.keys():
+        yield "the cards stand in another order"
+
+
+def _cards(answer: Json) -> dict[tuple[str, int], Json]:
+    """By topic, and by position among the cards of that topic."""
+    found: dict[tuple[str, int], Json] = {}
+    for card in answer["cards"]:
+        source = card.get("source")
+        topic = source.get("topic") if isinstance(source, dict) else None
+        code = str(topic.get("code")) if isinstance(topic, dict) else "without a topic"
+        number = sum(1 for name, _ in found if name == code)
+        found[code, number] = card
+    return found
+
+
+def _card_changes(name: str, old: Json, new: Json) -> Iterator[str]:
+    for member in sorted((old.keys() | new.keys()) - {"uuid", "detail", "extension"}):
+        if _without_uuids(old.get(member)) != _without_uuids(new.get(member)):
+            yield f"{name}: {member} {_text(old.get(member))} -> {_text(new.get(member))}"
+    if old.get("detail") != new.get("detail"):
+        yield f"{name}: its text changed"
+        lines = [
+            line
+            for line in difflib.unified_diff(
+                str(old.get("detail", "")).splitlines(),
+                str(new.get("detail", "")).splitlines(),
+                "",
+                "",
+                "",
+                "",
+                0,
+                "",
+            )
+            if not line.startswith(("---", "+++", "@@"))
+        ]
+        yield from (f"    {line}" for line in lines[:LONGEST_TEXT_DIFFERENCE])
+        if len(lines) > LONGEST_TEXT_DIFFERENCE:
+            yield f"    ... and {len(lines) - LONGEST_TEXT_DIFFERENCE} lines more"
+    ours, theirs = _ours(old), _ours(new)
+    for member in sorted((ours.keys() | theirs.keys()) - {"findings", "dose"}):
+        if ours.get(member) != theirs.get(member):
+            yield f"{name}: {member} {_text(ours.get(member))} -> {_text(theirs.get(member))}"
+    if _ids(ours) != _ids(theirs):
+        yield f"{name}: holds {', '.join(_ids(theirs))} instead of {', '.join(_ids(ours))}"
+
+
+def _without_uuids(value: object) -> object:
+    """Suggestions are numbered across the whole answer, so their places shift with any card before them."""
+    if isinstance(value, list):
+        return [_without_uuids(item) for item in value]
+    if isinstance(value, dict):
+        return {name: item for name, item in value.items() if name != "uuid"}
+    return value
+
+
+def _ids(ours: Json) -> list[str]:
+    return [str(finding["id"]) for finding in ours.get("findings", ())]

@@ -1,0 +1,305 @@
+"""``jaki-cds explain``: how the answer to one request came about.
+
+For every order of interest: the facts as they were read or derived, the phase, every row tried and what decided
+it, the dose and what withheld it. As text for people, with ``--json`` for machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from cards.text import name_of, regimen
+from cds_service.case import Case, concern_of, drafts_of, read_case
+from cds_service.envelope import HookCall, read_call
+from cds_service.errors import Refusal
+from cds_service.json_reader import UnreadableBody, read_json, write_json
+from cds_service.runtime import Runtime, make_runtime
+from cds_service.services import SERVICES
+from cds_service.settings import Settings
+from fhir_mappings.drafts import DraftedOrder, read_draft, running_drafts
+from guideline.assess import assess, assess_ending, watch
+from guideline.doses import Administration, Regimen
+from guideline.findings import OrderAssessment, Outcome, Trace
+from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing
+
+OK, UNUSABLE = 0, 2
+HEADINGS = {
+    Outcome.HIT: "Rows that apply",
+    Outcome.OUTSIDE_GUIDELINE: "Rows of which a value lies outside the guideline",
+    Outcome.CANNOT_ASSESS: "Rows that could not be assessed",
+    Outcome.CLEAR: "Rows that do not apply",
+}
+
+Json = dict[str, Any]
+
+
+class UnusableInput(Exception):
+    """A request that cannot be explained; the text is the one line that the user reads."""
+
+
+def main(args: list[str]) -> int:
+    """Explains and returns the exit status: 0, or 2 for unusable input."""
+    parser = argparse.ArgumentParser(
+        prog="jaki-cds explain", description="The facts read from a request and every row tried on them."
+    )
+    parser.add_argument("request", type=Path, metavar="REQUEST.json", help="a whole hook request")
+    parser.add_argument("--json", action="store_true", help="as JSON, for machines")
+    options = parser.parse_args(args)
+    try:
+        found = explain(options.request)
+    except UnusableInput as fault:
+        print(f"jaki-cds explain: {fault}", file=sys.stderr)
+        return UNUSABLE
+    if options.json:
+        sys.stdout.write(write_json(found).decode() + "\n")
+    else:
+        print("\n".join(as_text(found)))
+    return OK
+
+
+def explain(path: Path) -> Json:
+    """The explanation of the request in a file, as JSON. Raises ``UnusableInput``."""
+    settings = Settings(demo=True)
+    runtime = make_runtime(settings)
+    try:
+        body = read_json(path.read_bytes())
+        hook = body.get("hook") if isinstance(body, dict) else None
+        service = next((s for s in SERVICES.values() if s.hook == hook), None)
+        if service is None:
+            hooks = ", ".join(sorted(s.hook for s in SERVICES.values()))
+            raise UnusableInput(f"{path}: hook is none that the service answers; it answers {hooks}.")
+        call = read_call(service, body, settings)
+        orders = assessments(call, runtime)
+    except OSError as fault:
+        raise UnusableInput(f"{path}: cannot be read ({fault.strerror}).") from None
+    except UnreadableBody as fault:
+        raise UnusableInput(f"{path}: {fault.reason}") from None
+    except Refusal as refusal:
+        raise UnusableInput(f"{path}: {refusal}") from None
+    return _explanation(call, runtime, orders)
+
+
+# --- as data --------------------------------------------------------------------------------------
+
+
+def _explanation(
+    call: HookCall, runtime: Runtime, orders: Iterable[tuple[str, OrderAssessment | None]]
+) -> Json:
+    return {
+        "hook": call.hook,
+        "asOf": (call.as_of or runtime.today()).isoformat(),
+        "orders": [_order(reference, assessed) for reference, assessed in orders],
+    }
+
+
+def _order(reference: str, a: OrderAssessment | None) -> Json:
+    if a is None:
+        return {"order": reference, "assessed": False}
+    found: Json = {
+        "order": reference,
+        "assessed": True,
+        "drug": a.drug,
+        "matchedByName": a.matched_by_name,
+        "drafted": {"state": a.drafted.state.value, **_regimen(a.drafted.regimen), **_why(a.drafted.why)},
+        "phase": _fact(a.facts["phase"]) if "phase" in a.facts else None,
+        "facts": {name: _fact(fact) for name, fact in sorted(a.facts.items())},
+        "rows": [_trace(trace) for trace in a.traces],
+        "dose": None,
+        "withheldBy": list(a.withheld_by),
+        "referenceDoses": [
+            {"row": r.row, "heading": r.heading, **_regimen(r.regimen)} for r in a.reference_doses
+        ],
+        "notes": list(a.notes),
+    }
+    if a.dose is not None:
+        found["dose"] = {
+            "row": a.dose.row,
+            "indication": a.dose.indication,
+            "phase": a.dose.phase,
+            **_regimen(a.dose.regimen),
+            "provisional": a.dose.provisional,
+            "verdict": a.dose.verdict.value,
+        }
+    return found
+
+
+def _why(why: str | None) -> Json:
+    return {} if why is None else {"why": why}
+
+
+def _regimen(value: Regimen | None) -> Json:
+    if value is None:
+        return {}
+    return {
+        "dose": regimen(value),
+        "mgPerDay": value.mg_per_day,
+        "administrations": [_administration(each) for each in value.administrations],
+    }
+
+
+def _administration(each: Administration) -> Json:
+    if each.when is not None:
+        return {"when": each.when.value, "mg": each.mg}
+    return {"timesPerDay": each.times_per_day, "mg": each.mg}
+
+
+def _fact(fact: Fact) -> Json:
+    evidence = {"evidence": [_evidence(e) for e in fact.evidence]} if fact.evidence else {}
+    match fact:
+        case Known():
+            return {"state": "known", "value": _value(fact.value), **evidence}
+        case Doubtful():
+            causes = [_cause(cause) for cause in fact.causes]
+            return {"state": "doubtful", "value": _value(fact.value), "causes": causes, **evidence}
+        case Missing():
+            return {"state": "missing", "causes": [_cause(cause) for cause in fact.causes], **evidence}
+
+
+def _value(value: Interval | str | frozenset[str]) -> object:
+    if isinstance(value, Interval):
+        if value.exact is not None:
+            return value.exact
+        return {"low": value.low, "high": value.high}
+    return sorted(value) if isinstance(value, frozenset) else value
+
+
+def _evidence(e: Evidence) -> Json:
+    found = {
+        "fact": e.fact,
+        "value": e.value,
+        "unit": e.unit,
+        "date": None if e.on is None else e.on.isoformat(),
+        "source": e.source,
+        "note": e.note,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _cause(cause: Cause) -> Json:
+    return {"fact": cause.fact, "reason": cause.reason.value, **_why(cause.detail)}
+
+
+def _trace(trace: Trace) -> Json:
+    return {
+        "table": trace.table,
+        "row": trace.row,
+        "outcome": trace.outcome.value,
+        "rule": trace.rule,
+        "decidedBy": list(trace.decided_by),
+    }
+
+
+# --- as text --------------------------------------------------------------------------------------
+
+
+def as_text(found: Json) -> Iterator[str]:
+    """The explanation for people, line by line."""
+    yield f"{found['hook']}, evaluated as of {found['asOf']}"
+    if not found["orders"]:
+        yield "No JAK inhibitor is drafted or being taken, so no row was tried."
+    for order in found["orders"]:
+        yield ""
+        yield f"== {order['order']} =="
+        if not order["assessed"]:
+            yield "Not assessed: it names another patient, or its drug could not be resolved."
+            continue
+        yield from _order_text(order)
+
+
+def _order_text(order: Json) -> Iterator[str]:
+    by_name = " (recognised by its name, not by a code)" if order["matchedByName"] else ""
+    drafted = order["drafted"]
+    yield f"Drug: {order['drug']}{by_name}"
+    yield f"Drafted: {drafted.get('dose') or drafted['state']}" + (
+        f" ({drafted['why']})" if "why" in drafted else ""
+    )
+    if order["phase"] is not None:
+        yield f"Phase: {_fact_text(order['phase'])}"
+    yield from _dose_text(order)
+    yield ""
+    yield "Facts"
+    width = max(map(len, order["facts"]), default=0)
+    for name, fact in order["facts"].items():
+        yield f"  {name:<{width}}  {_fact_text(fact)}"
+    for outcome, heading in HEADINGS.items():
+        rows = [row for row in order["rows"] if row["outcome"] == outcome.value]
+        if rows:
+            yield ""
+            yield heading
+        for row in rows:
+            decided = f"  (decided by {', '.join(row['decidedBy'])})" if row["decidedBy"] else ""
+            yield f"  {row['table']} / {row['row']}: {row['rule']}{decided}"
+    for note in order["notes"]:
+        yield ""
+        yield f"Note: {note}"
+
+
+def _dose_text(order: Json) -> Iterator[str]:
+    dose = order["dose"]
+    if dose is not None:
+        provisional = ", provisional" if dose["provisional"] else ""
+        yield f"Dose: {dose['dose']} [{dose['row']}]{provisional}; the draft against it: {dose['verdict']}"
+    elif order["withheldBy"]:
+        yield f"Dose: none; withheld by {', '.join(order['withheldBy'])}"
+    else:
+        yield "Dose: none; no row gives one"
+    for reference in order["referenceDoses"]:
+        yield f"  {reference['heading']}: {reference['dose']} [{reference['row']}]"
+
+
+def _fact_text(fact: Json) -> str:
+    if fact["state"] == "missing":
+        return "missing: " + _causes_text(fact["causes"])
+    evidence = fact.get("evidence", [])
+    # The unit is that of the fact's own datum, which leads the evidence of a measured or calculated fact.
+    unit = evidence[0].get("unit", "") if evidence and isinstance(fact["value"], Decimal | dict) else ""
+    told = " ".join(part for part in (_value_text(fact["value"]), unit) if part)
+    sources = [
+        " ".join(str(e[part]) for part in ("fact", "value", "unit", "date", "source", "note") if part in e)
+        for e in evidence
+    ]
+    doubt = f"  doubtful: {_causes_text(fact['causes'])}" if fact["state"] == "doubtful" else ""
+    return told + (f"  [{'; '.join(sources)}]" if sources else "") + doubt
+
+
+def _value_text(value: object) -> str:
+    if isinstance(value, dict):
+        low, high = value["low"], value["high"]
+        return f"{'-inf' if low is None else low} to {'inf' if high is None else high}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _causes_text(causes: Iterable[Json]) -> str:
+    return "; ".join(
+        f"{name_of(c['fact'])} {c['reason']}" + (f" ({c['why']})" if "why" in c else "") for c in causes
+    )
+
+
+def assessments(call: HookCall, runtime: Runtime) -> list[tuple[str, OrderAssessment | None]]:
+    """What the cards of ``call`` are made from: every order of interest with its assessment.
+
+    ``None`` stands where an order cannot be assessed: another patient's, or its drug unresolved. Raises what
+    ``respond`` raises, and lets a fault of ours through.
+    """
+    on = call.as_of or runtime.today()
+    concern = concern_of(call, runtime)
+    if drafts_of(call) is not None and not concern.orders:
+        return []
+    case = read_case(call, runtime, concern.supplies, on)
+    if drafts_of(call) is None:
+        running = running_drafts(case.pool, case.lists, on, runtime.policy.restart_gap)
+        return [(d.reference, watch(case.record, d, runtime.tables, runtime.policy)) for d in running]
+    return [(order.reference, _assessed(order, case, runtime)) for order in concern.orders]
+
+
+def _assessed(order: DraftedOrder, case: Case, runtime: Runtime) -> OrderAssessment | None:
+    if order.medicine.jak_inhibitor is None or order.of_another_patient:
+        return None
+    draft = read_draft(order, case.pool, case.lists)
+    ask = assess_ending if draft.ending else assess
+    return ask(case.record, draft, runtime.tables, runtime.policy)
