@@ -37,12 +37,16 @@ from guideline.values import Doubtful, Fact, Known, Missing, Reason
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """A row with its answer, before rows of one statement are joined."""
+    """A row with its answer, before rows of one statement are joined.
+
+    ``bars`` is set where a row that could not be assessed speaks for others, one of which may bar the dose.
+    """
 
     table: Table
     row: Row
     outcome: Outcome
     answer: Answer
+    bars: bool = False
 
 
 def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
@@ -148,7 +152,8 @@ def _try_table(table: Table, facts: Facts) -> list[_Tried]:
     own = [t for t in unknown if t.row.id == table.speaks_when_unknown] or unknown
     spokesman = min(own, key=lambda t: t.row.severity.rank)
     causes = unique(c for t in unknown for c in t.answer.causes)
-    told = replace(spokesman, answer=replace(spokesman.answer, causes=causes))
+    bars = any(_could_bar(t) for t in unknown)
+    told = replace(spokesman, answer=replace(spokesman.answer, causes=causes), bars=bars)
     silent = [replace(t, outcome=Outcome.CLEAR) if t in unknown else t for t in tried]
     return [told if t.row is spokesman.row else t for t in silent]
 
@@ -204,7 +209,7 @@ def _severity(tried: _Tried) -> Severity:
         return row.severity
     if tried.outcome is Outcome.OUTSIDE_GUIDELINE:
         return Severity.WARNING
-    grave = row.severity is not Severity.INFO or withholds
+    grave = row.severity is not Severity.INFO or withholds or tried.bars
     return Severity.WARNING if grave else Severity.INFO
 
 
@@ -272,7 +277,7 @@ def _withheld_by(tried: list[_Tried], findings: tuple[Finding, ...]) -> tuple[st
 
 def _could_bar(tried: _Tried) -> bool:
     """Whether a row that could not be assessed would have barred the dose (ruling 3)."""
-    bars = tried.row.withholds is not None or tried.row.severity is Severity.CRITICAL
+    bars = tried.bars or tried.row.withholds is not None or tried.row.severity is Severity.CRITICAL
     return tried.outcome is Outcome.CANNOT_ASSESS and bars
 
 

@@ -150,6 +150,8 @@ def _table_faults(table: Table) -> Iterator[str]:
     spokesman = table.speaks_when_unknown
     if spokesman is not None and all(row.id != spokesman for row in table.rows):
         yield f"{place}: speaks_when_unknown names {spokesman}, which is no row of it; name one of its rows"
+    if spokesman is not None and any(row.unknown_withholds for row in table.rows):
+        yield f"{place}: unknown_withholds is lost where one row speaks for all; remove speaks_when_unknown"
     if table.speaks_for is not None and table.speaks_for not in vocabulary():
         yield f'{place}: speaks_for "{table.speaks_for}" is no fact; add it to facts.yaml or correct the name'
     for fact in sorted(set(table.stale) - used):
