@@ -58,7 +58,7 @@ def test_why_a_fact_is_missing_or_doubtful(case: str, line: str, capsys: pytest.
 @pytest.mark.parametrize(
     ("case", "lines"),
     [
-        ("bari-ifn-04-escalation", ["Phase: escalation", "Dose: 2 mg morning + 4 mg afternoon + 2 mg evening [BARI-IFN-04]"]),
+        ("bari-ifn-04-escalation", ["Phase: escalation", "+ 2 mg evening [BARI-IFN-04]; the draft"]),
         ("tofa-bloods-absent", ["Phase: initiation", "Dose: 4 mg twice daily [TOFA-DOSE-04], provisional; the draft"]),
         ("tofa-init-neutrophils-1.1", ["Dose: none; withheld by TOFA-INIT-02"]),
         ("tofa-weight-absent", ["Dose: none; no row could be chosen, see the rows that could not be assessed"]),
