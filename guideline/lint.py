@@ -34,7 +34,7 @@ CLAIM = {Origin.PRINTED: 2, Origin.DERIVED: 1, Origin.DEFAULT: 0}
 STEP = Decimal(1)
 
 _USAGE = "usage: jaki-cds lint [FOLDER]   (FOLDER holds table files; without it, the service's own tables)"
-_WHOLE_LINE = Span(None, None, low_open=False, high_open=False)
+WHOLE_LINE = Span(None, None, low_open=False, high_open=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +324,7 @@ def _common(cells: list[Cell]) -> bool:
     options = [set(cell.options) for cell in cells if isinstance(cell, Choice)]
     if options:
         return bool(set.intersection(*options))
-    points = probes(_WHOLE_LINE, {limit for cell in cells for limit in cell.limits})
+    points = probes(WHOLE_LINE, {limit for cell in cells for limit in cell.limits})
     return any(all(cell.test(Interval.exactly(point)) for cell in cells) for point in points)
 
 
