@@ -40,8 +40,8 @@ page: $(DEV_READY) ## regenerates the generated pages of docs/ and samples/
 	$(BIN)/python -m fhir_mappings.render docs/facts.md
 	$(BIN)/python -m cds_service.samples_index samples
 
-mutate: $(DEV_READY) ## flips limits of the tables one by one; a test must notice each
-	@if [ -f tests/mutate.py ]; then $(BIN)/python tests/mutate.py; else echo 'make mutate: not there yet'; fi
+mutate: $(DEV_READY) ## makes the tables wrong in one place at a time; an example must notice each
+	$(BIN)/python -m guideline.mutate
 
 samples: $(DEV_READY) ## answers every sample case anew and stores the answers (git diff shows what changed)
 	$(BIN)/jaki-cds replay samples --update
