@@ -34,16 +34,17 @@ format: $(DEV_READY) ## lets the formatter and the linter correct what they can
 	$(BIN)/ruff format $(PACKAGES) tests
 	$(BIN)/ruff check --fix $(PACKAGES) tests
 
-page: $(DEV_READY) ## regenerates the generated pages of docs/
+page: $(DEV_READY) ## regenerates the generated pages of docs/ and samples/
 	$(BIN)/python -m cds_service.settings docs/settings.md
 	$(BIN)/python -m guideline.render docs/guideline.md
 	$(BIN)/python -m fhir_mappings.render docs/facts.md
+	$(BIN)/python -m cds_service.samples_index samples
 
-mutate: $(DEV_READY) ## flips limits of the tables one by one; a test must notice each
-	@if [ -f tests/mutate.py ]; then $(BIN)/python tests/mutate.py; else echo 'make mutate: not there yet'; fi
+mutate: $(DEV_READY) ## makes the tables wrong in one place at a time; an example must notice each
+	$(BIN)/python -m guideline.mutate
 
-samples: $(DEV_READY) ## replays every stored sample case
-	$(BIN)/jaki-cds replay samples
+samples: $(DEV_READY) ## answers every sample case anew and stores the answers (git diff shows what changed)
+	$(BIN)/jaki-cds replay samples --update
 
 bench: $(DEV_READY) ## the benchmark table
 	@if [ -f tests/bench.py ]; then $(BIN)/python tests/bench.py; else echo 'make bench: not there yet'; fi

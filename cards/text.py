@@ -47,9 +47,19 @@ def rounded(number: Decimal, places: int = 1) -> str:
 
 
 def amount(value: Decimal | str, unit: str | None) -> str:
-    shown = rounded(value) if isinstance(value, Decimal) else _bound(value)
+    shown = _measured(value) if isinstance(value, Decimal) else _bound(value)
     words = unit_words(unit)
     return f"{shown} {words}" if words and words != "years" else shown
+
+
+def _measured(value: Decimal) -> str:
+    """As it was measured; 0.75 is not shown as 0.8, which lies on the other side of a limit. Long tails are rounded."""
+    exponent = value.normalize().as_tuple().exponent
+    return plain(value) if isinstance(exponent, int) and exponent >= -_MEASURED_PLACES else rounded(value)
+
+
+_MEASURED_PLACES = 3
+"""Decimals that results come with; more of them stem from a conversion or a calculation."""
 
 
 def _bound(text: str) -> str:

@@ -112,8 +112,24 @@ def _dose_text(dose: Json) -> str:
 
 def _changes(what: str, old: Json, new: Json) -> Iterator[str]:
     for member in sorted(old.keys() | new.keys()):
-        if old.get(member) != new.get(member):
-            yield f"{what}: {member} {_text(old.get(member))} -> {_text(new.get(member))}"
+        yield from _changed_values(f"{what}: {member}", old.get(member), new.get(member))
+
+
+def _changed_values(where: str, old: object, new: object) -> Iterator[str]:
+    """Every value that differs, with its place; of a list whose length changed, what came and what went."""
+    if old == new:
+        return
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            yield from _changed_values(f"{where}.{name}", old.get(name), new.get(name))
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _changed_values(f"{where}[{number}]", before, after)
+    elif isinstance(old, list) and isinstance(new, list):
+        yield from (f"{where} went: {_text(item)}" for item in old if item not in new)
+        yield from (f"{where} came: {_text(item)}" for item in new if item not in old)
+    else:
+        yield f"{where} {_text(old)} -> {_text(new)}"
 
 
 def _text(value: object) -> str:
@@ -156,8 +172,9 @@ def _cards(answer: Json) -> dict[tuple[str, int], Json]:
 
 def _card_changes(name: str, old: Json, new: Json) -> Iterator[str]:
     for member in sorted((old.keys() | new.keys()) - {"uuid", "detail", "extension"}):
-        if _without_uuids(old.get(member)) != _without_uuids(new.get(member)):
-            yield f"{name}: {member} {_text(old.get(member))} -> {_text(new.get(member))}"
+        yield from _changed_values(
+            f"{name}: {member}", _without_uuids(old.get(member)), _without_uuids(new.get(member))
+        )
     if old.get("detail") != new.get("detail"):
         yield f"{name}: its text changed"
         lines = [
@@ -179,8 +196,7 @@ def _card_changes(name: str, old: Json, new: Json) -> Iterator[str]:
             yield f"    ... and {len(lines) - LONGEST_TEXT_DIFFERENCE} lines more"
     ours, theirs = _ours(old), _ours(new)
     for member in sorted((ours.keys() | theirs.keys()) - {"findings", "dose"}):
-        if ours.get(member) != theirs.get(member):
-            yield f"{name}: {member} {_text(ours.get(member))} -> {_text(theirs.get(member))}"
+        yield from _changed_values(f"{name}: {member}", ours.get(member), theirs.get(member))
     if _ids(ours) != _ids(theirs):
         yield f"{name}: holds {', '.join(_ids(theirs))} instead of {', '.join(_ids(ours))}"
 

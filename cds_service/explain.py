@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from cards.text import name_of, regimen
+from cards.text import name_of, rounded
 from cds_service.case import Case, concern_of, drafts_of, read_case
 from cds_service.envelope import HookCall, read_call
 from cds_service.errors import Refusal
@@ -24,10 +24,14 @@ from cds_service.settings import Settings
 from fhir_mappings.drafts import DraftedOrder, read_draft, running_drafts
 from guideline.assess import assess, assess_ending, watch
 from guideline.doses import Administration, Regimen
+from guideline.facts import vocabulary
 from guideline.findings import OrderAssessment, Outcome, Trace
 from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing
+from guideline.words import regimen, unit_words
 
 OK, UNUSABLE = 0, 2
+LONGEST_NUMBER = 8
+"""Characters of a number in the text; a calculated one with more is shown rounded (``--json`` has it all)."""
 HEADINGS = {
     Outcome.HIT: "Rows that apply",
     Outcome.OUTSIDE_GUIDELINE: "Rows of which a value lies outside the guideline",
@@ -93,16 +97,20 @@ def _explanation(
     return {
         "hook": call.hook,
         "asOf": (call.as_of or runtime.today()).isoformat(),
-        "orders": [_order(reference, assessed) for reference, assessed in orders],
+        "orders": [
+            _order(reference, assessed, running=SERVICES[call.service_id].drafts_field is None)
+            for reference, assessed in orders
+        ],
     }
 
 
-def _order(reference: str, a: OrderAssessment | None) -> Json:
+def _order(reference: str, a: OrderAssessment | None, *, running: bool) -> Json:
     if a is None:
         return {"order": reference, "assessed": False}
     found: Json = {
         "order": reference,
         "assessed": True,
+        "running": running,
         "drug": a.drug,
         "matchedByName": a.matched_by_name,
         "drafted": {"state": a.drafted.state.value, **_regimen(a.drafted.regimen), **_why(a.drafted.why)},
@@ -215,17 +223,17 @@ def _order_text(order: Json) -> Iterator[str]:
     by_name = " (recognised by its name, not by a code)" if order["matchedByName"] else ""
     drafted = order["drafted"]
     yield f"Drug: {order['drug']}{by_name}"
-    yield f"Drafted: {drafted.get('dose') or drafted['state']}" + (
-        f" ({drafted['why']})" if "why" in drafted else ""
-    )
+    if not order["running"]:
+        why = f" ({drafted['why']})" if "why" in drafted else ""
+        yield f"Drafted: {drafted.get('dose') or drafted['state']}{why}"
     if order["phase"] is not None:
-        yield f"Phase: {_fact_text(order['phase'])}"
+        yield f"Phase: {_fact_text('phase', order['phase'])}"
     yield from _dose_text(order)
     yield ""
     yield "Facts"
     width = max(map(len, order["facts"]), default=0)
     for name, fact in order["facts"].items():
-        yield f"  {name:<{width}}  {_fact_text(fact)}"
+        yield f"  {name:<{width}}  {_fact_text(name, fact)}"
     for outcome, heading in HEADINGS.items():
         rows = [row for row in order["rows"] if row["outcome"] == outcome.value]
         if rows:
@@ -241,43 +249,53 @@ def _order_text(order: Json) -> Iterator[str]:
 
 def _dose_text(order: Json) -> Iterator[str]:
     dose = order["dose"]
-    if dose is not None:
+    if order["running"]:
+        yield "Dose: none is looked for, since nothing is being ordered"
+    elif dose is not None:
         provisional = ", provisional" if dose["provisional"] else ""
         yield f"Dose: {dose['dose']} [{dose['row']}]{provisional}; the draft against it: {dose['verdict']}"
     elif order["withheldBy"]:
         yield f"Dose: none; withheld by {', '.join(order['withheldBy'])}"
+    elif any(row["outcome"] == Outcome.CANNOT_ASSESS.value for row in order["rows"]):
+        yield "Dose: none; no row could be chosen, see the rows that could not be assessed"
     else:
         yield "Dose: none; no row gives one"
     for reference in order["referenceDoses"]:
         yield f"  {reference['heading']}: {reference['dose']} [{reference['row']}]"
 
 
-def _fact_text(fact: Json) -> str:
+def _fact_text(name: str, fact: Json) -> str:
     if fact["state"] == "missing":
         return "missing: " + _causes_text(fact["causes"])
-    evidence = fact.get("evidence", [])
-    # The unit is that of the fact's own datum, which leads the evidence of a measured or calculated fact.
-    unit = evidence[0].get("unit", "") if evidence and isinstance(fact["value"], Decimal | dict) else ""
-    told = " ".join(part for part in (_value_text(fact["value"]), unit) if part)
-    sources = [
-        " ".join(str(e[part]) for part in ("fact", "value", "unit", "date", "source", "note") if part in e)
-        for e in evidence
-    ]
+    told = _value_text(fact["value"], _unit(name))
+    sources = list(filter(None, (_evidence_text(e, fact["value"]) for e in fact.get("evidence", []))))
     doubt = f"  doubtful: {_causes_text(fact['causes'])}" if fact["state"] == "doubtful" else ""
     return told + (f"  [{'; '.join(sources)}]" if sources else "") + doubt
 
 
-def _value_text(value: object) -> str:
+def _unit(name: str) -> str:
+    kind = vocabulary().get(name)
+    return unit_words(kind.unit) if kind is not None else ""
+
+
+def _evidence_text(e: Json, value: object) -> str:
+    """Where a fact was read; the value only where it is not the fact's own."""
+    own = "" if e["value"] == value else f"{e['fact']} {_value_text(e['value'], e.get('unit', ''))}"
+    return " ".join(filter(None, (own, e.get("date"), e.get("source"), e.get("note"))))
+
+
+def _value_text(value: object, unit: str) -> str:
+    if isinstance(value, Decimal):
+        return f"{rounded(value, 2) if len(str(value)) > LONGEST_NUMBER else value} {unit}".rstrip()
     if isinstance(value, dict):
-        low, high = value["low"], value["high"]
-        return f"{'-inf' if low is None else low} to {'inf' if high is None else high}"
+        low, high = ("open" if end is None else str(end) for end in (value["low"], value["high"]))
+        return f"{low} to {high} {unit}".rstrip()
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _causes_text(causes: Iterable[Json]) -> str:
-    return "; ".join(
-        f"{name_of(c['fact'])} {c['reason']}" + (f" ({c['why']})" if "why" in c else "") for c in causes
-    )
+    told = (f"{name_of(c['fact'])} {c['reason']}" + (f" ({c['why']})" if "why" in c else "") for c in causes)
+    return "; ".join(dict.fromkeys(told))
 
 
 def assessments(call: HookCall, runtime: Runtime) -> list[tuple[str, OrderAssessment | None]]:

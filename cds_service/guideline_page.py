@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flask import Response, render_template
 
-from guideline.render import HOW_TO_READ, page_of
+from guideline.render import HOW_TO_READ, NO_ROW, page_of
 from guideline.tables import Tables
 
 _STYLE = Path(__file__).parent / "templates" / "guideline.css"
@@ -20,7 +20,8 @@ _POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'self'; fra
 
 def guideline_page(tables: Tables) -> Response:
     """The page in HTML. Jinja escapes every text."""
-    html = render_template("guideline.html", page=page_of(tables, {}), how_to_read=HOW_TO_READ)
+    page = page_of(tables, {})
+    html = render_template("guideline.html", page=page, how_to_read=HOW_TO_READ, no_row=NO_ROW)
     return Response(html, content_type="text/html; charset=utf-8", headers=_POLICY)
 
 

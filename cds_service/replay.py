@@ -94,7 +94,8 @@ def main(args: list[str]) -> int:
         return UNUSABLE
     differing = sum(bool(result.faults) for result in results)
     if len(results) > 1:
-        print(f"{len(results)} cases, {differing or 'none'} with differences")
+        done = "stored" if options.update else "replayed"
+        print(f"{len(results)} cases {done}, {differing or 'none'} with differences")
     return DIFFERENT if differing else OK
 
 

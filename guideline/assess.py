@@ -43,12 +43,16 @@ from guideline.watching import watch_facts
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """A row with its answer, before rows of one statement are joined."""
+    """A row with its answer, before rows of one statement are joined.
+
+    ``bars`` is set where a row that could not be assessed speaks for others, one of which may bar the dose.
+    """
 
     table: Table
     row: Row
     outcome: Outcome
     answer: Answer
+    bars: bool = False
 
 
 def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
@@ -59,7 +63,7 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
     tried = _try_tables(tables, draft.drug, facts, "first")
     tried += _dose_table_rows(selection)
     no_row = any(t.outcome is Outcome.HIT and t.row.withholds == "row" for t in tried)
-    reduced = any(t.outcome is Outcome.HIT and (t.row.reduces or t.row.interrupts) for t in tried)
+    reduced = any(t.outcome is Outcome.HIT and _asks_for_less(t.row) for t in tried)
     facts = {**facts, **check_facts(derived, draft, tables, selection, no_row=no_row, reduced=reduced)}
     tried += _try_tables(tables, draft.drug, facts, "after dose")
     facts = {**facts, "interruption": _interruption(tried, draft)}
@@ -73,6 +77,11 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
     crossed = _is(facts["egfrCrossed"], YES)
     references = reference_doses(derived, draft, tables, selection, crossed)
     return _assessment(record, draft, tables, facts, tried, findings, dose, references, withheld)
+
+
+def _asks_for_less(row: Row) -> bool:
+    """Whether less than the row's dose may be right: then only a draft above the row is faulted."""
+    return row.reduces or row.interrupts or row.withholds == "dose"
 
 
 def watch(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
@@ -205,7 +214,8 @@ def _try_table(table: Table, facts: Facts) -> list[_Tried]:
     own = [t for t in unknown if t.row.id == table.speaks_when_unknown] or unknown
     spokesman = min(own, key=lambda t: t.row.severity.rank)
     causes = unique(c for t in unknown for c in t.answer.causes)
-    told = replace(spokesman, answer=replace(spokesman.answer, causes=causes))
+    bars = any(_could_bar(t) for t in unknown)
+    told = replace(spokesman, answer=replace(spokesman.answer, causes=causes), bars=bars)
     silent = [replace(t, outcome=Outcome.CLEAR) if t in unknown else t for t in tried]
     return [told if t.row is spokesman.row else t for t in silent]
 
@@ -261,7 +271,7 @@ def _severity(tried: _Tried) -> Severity:
         return row.severity
     if tried.outcome is Outcome.OUTSIDE_GUIDELINE:
         return Severity.WARNING
-    grave = row.severity is not Severity.INFO or withholds
+    grave = row.severity is not Severity.INFO or withholds or tried.bars
     return Severity.WARNING if grave else Severity.INFO
 
 
@@ -331,7 +341,7 @@ def _withheld_by(tried: list[_Tried], findings: tuple[Finding, ...]) -> tuple[st
 
 def _could_bar(tried: _Tried) -> bool:
     """Whether a row that could not be assessed would have barred the dose (ruling 3)."""
-    bars = tried.row.withholds is not None or tried.row.severity is Severity.CRITICAL
+    bars = tried.bars or tried.row.withholds is not None or tried.row.severity is Severity.CRITICAL
     return tried.outcome is Outcome.CANNOT_ASSESS and bars
 
 

@@ -140,9 +140,8 @@ def measurement(fact: str, record: Record, policy: Policy) -> Fact:
 
 def plausible_for_age(fact: str, reading: Reading, record: Record) -> bool:
     """Whether a weight or height lies within 4 SD for age and sex on the day it was taken."""
-    value = reading.value.exact
-    if value is None or isinstance(record.birth, Cause) or reading.on < record.birth.earliest:
-        return value is not None
+    if isinstance(record.birth, Cause) or reading.on < record.birth.earliest:
+        return True
     sex = record.sex.value if isinstance(record.sex, Known) and isinstance(record.sex.value, str) else None
     measure: Measure = "weight" if fact == "weight" else "height"
     found = [
@@ -153,12 +152,17 @@ def plausible_for_age(fact: str, reading: Reading, record: Record) -> bool:
     ]
     if not found:
         return True
-    return min(low for low, _ in found) <= value <= max(high for _, high in found)
+    # Of a value that is only a bound, the bound itself is judged: "<20 kg" may be plausible, "<2 kg" is not.
+    low, high = reading.value.low, reading.value.high
+    return (high is None or high >= min(least for least, _ in found)) and (
+        low is None or low <= max(most for _, most in found)
+    )
 
 
 def _confirming(series: Series, first: Reading, policy: Policy) -> Reading | None:
     value = first.value.exact
-    assert value is not None
+    if value is None:
+        return None
     for other in series:
         if not isinstance(other, Reading) or other.source == first.source:
             continue

@@ -325,13 +325,28 @@ def reference_doses(
         dose = selection.row.dose
         each = per_kg(dose, derived.facts["weight"])
         return (ReferenceDose(selection.row.id, "For reference only, not suggested", dose, each),)
-    if crossed and selection.row is not None:
-        then = derived.egfr_at_running_start
-        facts = {**derived.facts, "egfr": then} if then is not None else derived.facts
-        other = select(tables, draft.drug, facts)
-        pairs = (("At today's eGFR", selection.row), ("At the eGFR of the running order's start", other.row))
-        return tuple(ReferenceDose(r.id, heading, r.dose) for heading, r in pairs if r is not None and r.dose)
-    return ()
+    then = derived.egfr_at_running_start
+    return _on_both_sides(derived, draft, tables, then) if crossed and then is not None else ()
+
+
+def _on_both_sides(derived: Derived, draft: Draft, tables: Tables, then: Fact) -> tuple[ReferenceDose, ...]:
+    """Today's row and that of the running order's start, both of the schedule in which the running order stood.
+
+    By today's lower initial row the running order would look like an escalated one, and the row of its start would
+    be shown a step too high.
+    """
+    at_start = {**derived.facts, "egfr": then}
+    initial = select(tables, draft.drug, {**at_start, "schedule": Known(INITIAL)}).regimen
+    running = _running_total(derived.course)
+    above = running is not None and initial is not None and running > initial.mg_per_day
+    stood: dict[str, Fact] = {"schedule": Known(ESCALATED if above else INITIAL)}
+    sides = (
+        ("At today's eGFR", select(tables, draft.drug, {**derived.facts, **stood}).row),
+        ("At the eGFR of the running order's start", select(tables, draft.drug, {**at_start, **stood}).row),
+    )
+    return tuple(
+        ReferenceDose(row.id, heading, row.dose) for heading, row in sides if row is not None and row.dose
+    )
 
 
 _INDICATIONS: Mapping[str, str] = {

@@ -34,7 +34,7 @@ CLAIM = {Origin.PRINTED: 2, Origin.DERIVED: 1, Origin.DEFAULT: 0}
 STEP = Decimal(1)
 
 _USAGE = "usage: jaki-cds lint [FOLDER]   (FOLDER holds table files; without it, the service's own tables)"
-_WHOLE_LINE = Span(None, None, low_open=False, high_open=False)
+WHOLE_LINE = Span(None, None, low_open=False, high_open=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +150,8 @@ def _table_faults(table: Table) -> Iterator[str]:
     spokesman = table.speaks_when_unknown
     if spokesman is not None and all(row.id != spokesman for row in table.rows):
         yield f"{place}: speaks_when_unknown names {spokesman}, which is no row of it; name one of its rows"
+    if spokesman is not None and any(row.unknown_withholds for row in table.rows):
+        yield f"{place}: unknown_withholds is lost where one row speaks for all; remove speaks_when_unknown"
     if table.speaks_for is not None and table.speaks_for not in vocabulary():
         yield f'{place}: speaks_for "{table.speaks_for}" is no fact; add it to facts.yaml or correct the name'
     for fact in sorted(set(table.stale) - used):
@@ -322,7 +324,7 @@ def _common(cells: list[Cell]) -> bool:
     options = [set(cell.options) for cell in cells if isinstance(cell, Choice)]
     if options:
         return bool(set.intersection(*options))
-    points = probes(_WHOLE_LINE, {limit for cell in cells for limit in cell.limits})
+    points = probes(WHOLE_LINE, {limit for cell in cells for limit in cell.limits})
     return any(all(cell.test(Interval.exactly(point)) for cell in cells) for point in points)
 
 

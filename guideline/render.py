@@ -26,6 +26,7 @@ HOW_TO_READ = (
     "where the guideline says so. Where a fact that decides a row is missing, the card says that the row could "
     "not be checked; the row is never passed over in silence."
 )
+NO_ROW = "no row"
 _MARKDOWN = re.compile(r"([\\`*_<>\[\]|])")
 
 _ORIGINS = {
@@ -75,6 +76,15 @@ class Chapter:
 
 
 @dataclass(frozen=True, slots=True)
+class Section:
+    """One section of the document, and the rows that cite it."""
+
+    number: str
+    title: str
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """The whole page. ``about`` are sentences on the document behind it; ``state`` is that of the sign-off."""
 
@@ -82,6 +92,7 @@ class Page:
     about: tuple[str, ...]
     state: str
     chapters: tuple[Chapter, ...]
+    sections: tuple[Section, ...]
 
 
 Examples = Mapping[str, tuple[str, ...]]
@@ -107,7 +118,13 @@ def page_of(tables: Tables, examples: Examples) -> Page:
             for file in files
         ),
         state=_state(tables),
+        sections=tuple(_section(n, title, tables) for n, title in source.sections.items()),
     )
+
+
+def _section(number: str, title: str, tables: Tables) -> Section:
+    citing = (row.id for table in tables.all for row in table.rows if row.section == number)
+    return Section(number, title, tuple(dict.fromkeys(citing)))
 
 
 def _state(tables: Tables) -> str:
@@ -254,7 +271,11 @@ def markdown(page: Page) -> str:
         lines += [f"## {chapter.title}", ""]
         for table in chapter.tables:
             lines += _table_lines(table)
-    return "\n".join(lines)
+    lines += ["## Sections and their rows", "", "| section | title | rows |", "|---|---|---|"]
+    for section in page.sections:
+        rows = ", ".join(section.rows) or NO_ROW
+        lines.append(f"| {_escaped(section.number)} | {_escaped(section.title)} | {rows} |")
+    return "\n".join([*lines, ""])
 
 
 def _table_lines(table: TableText) -> list[str]:

@@ -1,0 +1,297 @@
+"""`jaki-cds replay`: what it finds, compares, stores and refuses."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import requests
+import responses
+
+from cds_service.cli import main as jaki_cds
+from cds_service.compare import differences, with_placeholders
+from cds_service.replay import BAR_WIDTH, in_process, main
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+OVER = SAMPLES / "tofa-dose-03-adult-dose"
+EMPTY = SAMPLES / "sign-no-jak-inhibitor"
+BLOCKED = SAMPLES / "tofa-init-neutrophils-1.1"
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Path:
+    """A copy of one sample that a test may change."""
+    return Path(shutil.copytree(OVER, tmp_path / "cases" / OVER.name))
+
+
+def stored(case: Path) -> Json:
+    found: Json = json.loads((case / "response.json").read_bytes())
+    return found
+
+
+def change(case: Path, alter: Callable[[Json], object]) -> None:
+    """Changes the stored answer, as if the service had answered otherwise when it was stored."""
+    answer = stored(case)
+    alter(answer)
+    (case / "response.json").write_text(json.dumps(answer), "utf-8")
+
+
+def ours(answer: Json, card: int = 0) -> Json:
+    found: Json = answer["cards"][card]["extension"]["org.jaki-cds"]
+    return found
+
+
+# --- the same, and different ----------------------------------------------------------------------
+
+
+def test_a_case_that_answers_as_stored(case: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(case)]) == 0
+    assert capsys.readouterr().out == f"ok      {OVER.name}\n"
+
+
+def test_the_command_line_reaches_it(case: Path) -> None:
+    assert jaki_cds(["replay", str(case)]) == 0
+
+
+def test_uuids_are_not_compared(case: Path) -> None:
+    def new_uuids(answer: Json) -> None:
+        answer["cards"][0]["uuid"] = "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea"
+        answer["cards"][0]["suggestions"][0]["uuid"] = "d1577c69-dfbe-44ad-ba6d-3e05e953b2eb"
+
+    change(case, new_uuids)
+    assert main([str(case)]) == 0
+
+
+def drop_finding(answer: Json) -> None:
+    ours(answer)["findings"] = [f for f in ours(answer)["findings"] if f["id"] != "TOFA-DOSE-08"]
+
+
+def add_finding(answer: Json) -> None:
+    ours(answer)["findings"].append({**ours(answer)["findings"][0], "id": "TOFA-DOSE-09"})
+
+
+@pytest.mark.parametrize(
+    ("alter", "told"),
+    [
+        (drop_finding, "came:    TOFA-DOSE-08 MedicationRequest/draft-1 (hit, warning)"),
+        (add_finding, "went:    TOFA-DOSE-09 MedicationRequest/draft-1 (hit, info)"),
+        (
+            lambda a: ours(a)["findings"][0].update(severity="warning"),
+            "changed: TOFA-DOSE-03 MedicationRequest/draft-1: severity warning -> info",
+        ),
+        (
+            lambda a: ours(a)["findings"][0]["evidence"][0].update(value=17.5),
+            "changed: TOFA-DOSE-03 MedicationRequest/draft-1: evidence[0].value 17.5 -> 17.4",
+        ),
+        (lambda a: ours(a)["dose"].update(mgPerDay=7), "dose changed: MedicationRequest/draft-1: mgPerDay 7 -> 6.4"),
+        (lambda a: ours(a).pop("dose"), "dose came: MedicationRequest/draft-1 TOFA-DOSE-03, 6.4 mg per day,"),
+        (lambda a: a["cards"][0].update(summary="Otherwise"), "card jakidose: summary Otherwise -> Tofacitinib"),
+        (lambda a: a["cards"][0].update(detail="Otherwise"), "card jakidose: its text changed"),
+        (lambda a: a["cards"].pop(0), "card jakidose came: Tofacitinib in JIA"),
+        (lambda a: a["cards"].reverse(), "the cards stand in another order"),
+        (lambda a: a.update(systemActions=[{}]), "the answers differ outside their cards"),
+    ],
+)  # fmt: skip
+def test_a_difference_is_told_by_finding(
+    case: Path, capsys: pytest.CaptureFixture[str], alter: Callable[[Json], object], told: str
+) -> None:
+    change(case, alter)
+    assert main([str(case)]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith(f"DIFFERS {OVER.name}\n")
+    assert told in out
+
+
+def test_what_went_is_the_mirror_of_what_came() -> None:
+    before, after = stored(OVER), stored(EMPTY)
+    came = [line for line in differences(after, before) if line.startswith("came")]
+    went = [line for line in differences(before, after) if line.startswith("went")]
+    assert [line.split()[1] for line in came] == [line.split()[1] for line in went] != []
+
+
+def test_shows_that_the_answer_does_not_hold(case: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (case / "case.yaml").read_text("utf-8").replace("TOFA-DOSE-08", "TOFA-DOSE-99")
+    (case / "case.yaml").write_text(text, "utf-8")
+    assert main([str(case)]) == 1
+    assert "case.yaml shows TOFA-DOSE-99, which the answer does not hold" in capsys.readouterr().out
+
+
+def test_a_refusal_is_a_difference_and_says_why(case: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    request = json.loads((case / "request.json").read_bytes())
+    del request["context"]["draftOrders"]
+    (case / "request.json").write_text(json.dumps(request), "utf-8")
+    assert main([str(case)]) == 1
+    assert "answered 400: context.draftOrders is missing." in capsys.readouterr().out
+
+
+# --- storing --------------------------------------------------------------------------------------
+
+
+def test_update_stores_the_same_bytes_every_time(case: Path) -> None:
+    assert main([str(case), "--update"]) == 0
+    assert (case / "response.json").read_bytes() == (OVER / "response.json").read_bytes()
+
+
+def test_update_writes_what_is_missing(case: Path) -> None:
+    (case / "response.json").unlink()
+    assert main([str(case), "--update"]) == 0
+    assert main([str(case)]) == 0
+
+
+def test_placeholders_count_up_over_cards_and_suggestions() -> None:
+    answer = with_placeholders({"cards": [{"suggestions": [{}, {}]}, {}]})
+    numbers = [answer["cards"][0]["uuid"], *(s["uuid"] for s in answer["cards"][0]["suggestions"])]
+    assert [*numbers, answer["cards"][1]["uuid"]] == [
+        f"00000000-0000-4000-8000-00000000000{n}" for n in (1, 2, 3, 4)
+    ]
+
+
+# --- files, folders, reports ----------------------------------------------------------------------
+
+
+def test_a_folder_is_searched(case: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(EMPTY, case.parent / "deeper" / EMPTY.name)
+    assert main([str(case.parent)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"ok      deeper/{EMPTY.name}",
+        f"ok      {OVER.name}",
+        "2 cases replayed, none with differences",
+    ]
+
+
+def test_a_file_is_answered_and_its_cards_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(BLOCKED / "request.json")]) == 0
+    out = capsys.readouterr().out
+    assert "[critical] Tofacitinib 3.2 mg twice daily: neutrophils (1.1" in out
+    assert "[TOFA-INIT-02]" in out
+
+
+def test_a_file_without_cards_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(EMPTY / "request.json")]) == 0
+    assert "no cards" in capsys.readouterr().out
+
+
+def test_a_case_of_ones_own_may_go_without_case_file(case: Path) -> None:
+    (case / "case.yaml").unlink()
+    assert main([str(case)]) == 0
+
+
+def test_junit_holds_each_case_and_the_faults(case: Path, tmp_path: Path) -> None:
+    shutil.copytree(EMPTY, case.parent / EMPTY.name)
+    change(case, drop_finding)
+    assert main([str(case.parent), "--junit", str(tmp_path / "junit.xml")]) == 1
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    failed = {str(item.get("name")): item.findtext("failure") for item in suite.iter("testcase")}
+    assert failed[EMPTY.name] is None
+    assert "came:    TOFA-DOSE-08" in str(failed[OVER.name])
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def five_cases(case: Path) -> Path:
+    for number in range(4):
+        shutil.copytree(EMPTY, case.parent / f"more-{number}")
+    return case.parent
+
+
+def test_a_long_run_has_a_progress_bar_on_a_terminal(
+    five_cases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    assert main([str(five_cases)]) == 0
+    assert "5/5" in terminal.getvalue()
+    assert f"[{'.' * BAR_WIDTH}] 1/5" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\033[K")
+
+
+def test_there_is_no_bar_elsewhere(five_cases: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(five_cases)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+# --- a running service ----------------------------------------------------------------------------
+
+
+@responses.activate
+def test_a_running_service_is_asked_by_its_address(case: Path) -> None:
+    ask = in_process()
+
+    def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        assert isinstance(request.body, bytes)
+        return (200, {}, ask("jaki-order-select", request.body)[1])
+
+    url = "http://127.0.0.1:8000/cds-services/jaki-order-select"
+    responses.add_callback(responses.POST, url, answer, content_type="application/json")
+    assert main([str(case), "--url", "http://127.0.0.1:8000/"]) == 0
+    change(case, drop_finding)
+    assert main([str(case), "--url", "http://127.0.0.1:8000"]) == 1
+
+
+@responses.activate
+def test_a_service_that_does_not_answer(case: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(case), "--url", "http://127.0.0.1:8000"]) == 2
+    assert "http://127.0.0.1:8000: does not answer (ConnectionError)" in capsys.readouterr().err
+
+
+# --- unusable input -------------------------------------------------------------------------------
+
+
+def write(name: str, text: str) -> Callable[[Path], object]:
+    return lambda case: (case / name).write_text(text, "utf-8")
+
+
+def edit(name: str, old: str, new: str) -> Callable[[Path], object]:
+    return lambda case: (case / name).write_text((case / name).read_text("utf-8").replace(old, new), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (write("request.json", "no"), "request.json: The body is not valid JSON"),
+        (write("request.json", "[]"), "request.json: is no hook request; it must be one JSON object."),
+        (edit("request.json", '"order-select"', '"order-dispatch"'), "request.json: hook is none that the service"),
+        (write("response.json", "no"), "response.json: The body is not valid JSON"),
+        (write("response.json", "{}"), "response.json: is no answer with cards; write it anew with --update."),
+        (lambda case: (case / "response.json").unlink(), "response.json: is missing; write it with --update."),
+        (write("case.yaml", "a: 1\na: 2\n"), 'case.yaml: case.yaml, line 2: "a" stands twice'),
+        (write("case.yaml", "[]"), "case.yaml: is not a list of members"),
+        (edit("case.yaml", "title:", "titel:"), "case.yaml: titel is not a member of a case; the members are"),
+        (edit("case.yaml", "hook: order-select\n", ""), "case.yaml: hook is missing; the members are title"),
+        (edit("case.yaml", "hook: order-select", "hook: order-sign"), "case.yaml: hook differs from the request's"),
+        (edit("case.yaml", "2026-06-01", "2026-06-02"), "case.yaml: as_of differs from the request's"),
+        (edit("case.yaml", "[TOFA-DOSE-03", "[dose 3"), "case.yaml: shows is not a list of statement ids"),
+        (edit("case.yaml", "hook: order-select", "hook: []"), "case.yaml: hook is no text; write one line."),
+        (lambda case: shutil.rmtree(case) or case.mkdir(), "no request.json in it or below it"),
+        (lambda case: shutil.rmtree(case), "no such file or folder."),
+    ],
+)  # fmt: skip
+def test_unusable_input_gives_one_clear_line_and_2(
+    case: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[Path], object], line: str
+) -> None:
+    spoil(case)
+    assert main([str(case)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("jaki-cds replay: ")
+    assert line in said
+    assert said.count("\n") == 1
+
+
+def test_a_report_that_cannot_be_written(
+    case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(case), "--junit", str(tmp_path / "no" / "junit.xml")]) == 2
+    assert "junit.xml: cannot be written (No such file or directory)." in capsys.readouterr().err
