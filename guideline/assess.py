@@ -341,7 +341,10 @@ def _withheld_by(tried: list[_Tried], findings: tuple[Finding, ...]) -> tuple[st
 
 def _could_bar(tried: _Tried) -> bool:
     """Whether a row that could not be assessed would have barred the dose (ruling 3)."""
-    bars = tried.bars or tried.row.withholds is not None or tried.row.severity is Severity.CRITICAL
+    row = tried.row
+    bars = tried.bars or row.withholds is not None or row.severity is Severity.CRITICAL
+    # What judges the draft itself does not bar the dose that would replace it.
+    bars = bars and row.unknown_bars and tried.table.stage != "after dose"
     return tried.outcome is Outcome.CANNOT_ASSESS and bars
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import cache
 
 from guideline.doses import DoseState, OrderedDose
 from guideline.facts import vocabulary
@@ -388,7 +389,7 @@ def facts_of(record: Record, draft: Draft, policy: Policy, egfr_limits: tuple[De
     starting = _starting(course, gap)
     at_start = not (isinstance(starting, Known) and starting.value == NO)
     window = fresh.bloods_at_start if at_start else fresh.bloods_on_treatment
-    facts: dict[str, Fact] = dict(record.flags)
+    facts: dict[str, Fact] = {**_not_supplied(), **record.flags}
     facts["age"] = age(record)
     facts["sex"] = record.sex
     facts["weight"] = measurement("weight", record, policy)
@@ -413,6 +414,16 @@ def facts_of(record: Record, draft: Draft, policy: Policy, egfr_limits: tuple[De
     facts["guidelinePastReview"] = Known(YES if record.on >= review else NO)
     facts["barJdmTrialOpen"] = Known(YES if policy.bar_jdm_trial_open else NO)
     return Derived(facts, course, _egfr_at(course, record, policy))
+
+
+@cache
+def _not_supplied() -> Mapping[str, Fact]:
+    """Every yes/no fact of a list, as it stands for a list that nobody supplied."""
+    return {
+        name: Missing.of(kind.named, Reason.NOT_SUPPLIED)
+        for name, kind in vocabulary().items()
+        if kind.kind == "choice" and kind.concepts
+    }
 
 
 def _starting(course: Course, gap: Missing | None) -> Fact:

@@ -134,6 +134,11 @@ RECORD = Record(
     sex=Known("female"),
     series={},
     flags={},
+    answers={},
+    vaccinations=(),
+    vaccinations_gap=(),
+    operations=(),
+    taken=(),
     orders=(),
     orders_gap=(),
 )
