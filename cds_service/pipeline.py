@@ -69,8 +69,7 @@ def _cards_of(
     order: DraftedOrder, record: Record, pool: Pool, lists: Lists, runtime: Runtime, occasion: Occasion
 ) -> list[Card]:
     if not _can_be_assessed(order):
-        why = "another-patient" if order.of_another_patient else "drug-unresolved"
-        return [not_checked_card(why, order.reference, (Cause("drug", Reason.UNREADABLE),), occasion)]
+        return [not_checked_card(_why_not(order), order.reference, _UNREAD_DRUG, occasion)]
     assessed = assess(record, read_draft(order, pool, lists), runtime.tables, runtime.policy)
     return cards_for(OrderToCard(assessed, order.resource, _new_dosage(assessed, order)), occasion)
 
@@ -104,6 +103,15 @@ def assessments(call: HookCall, runtime: Runtime) -> list[tuple[str, OrderAssess
         )
         for order in orders
     ]
+
+
+_UNREAD_DRUG = (Cause("drug", Reason.UNREADABLE),)
+
+
+def _why_not(order: DraftedOrder) -> str:
+    if order.of_another_patient:
+        return "another-patient"
+    return "drug-unresolved" if order.medicine.unresolved else "drug-not-covered"
 
 
 def _can_be_assessed(order: DraftedOrder) -> bool:
@@ -157,7 +165,8 @@ def _new_dosage(assessed: OrderAssessment, order: DraftedOrder) -> list[dict[str
 def _orders_of_interest(
     call: HookCall, runtime: Runtime, supplies: dict[str, Supply]
 ) -> tuple[dict[str, Supply], list[DraftedOrder]]:
-    """The selected drafts that are JAK inhibitors, or whose drug only a reference names that is not here."""
+    """The selected drafts that are JAK inhibitors (also those that the guideline does not name), or whose drug only
+    a reference names that is not here."""
     drafts = _drafts(call)
     found = drafted_orders(drafts, call.selections, Pool(supplies, resources_of(drafts)), call.patient_id)
     lacking = unresolved_references(found)
@@ -169,7 +178,7 @@ def _orders_of_interest(
         raise CannotAnswer(
             "Every drafted order names its drug only by a reference, and none could be resolved."
         )
-    return supplies, [o for o in found if o.medicine.unresolved or o.medicine.jak_inhibitor is not None]
+    return supplies, [o for o in found if o.medicine.unresolved or o.medicine.is_jak_inhibitor]
 
 
 def _drafts(call: HookCall) -> object:
