@@ -106,6 +106,13 @@ def test_no_results_say_why() -> None:
     assert newest("alt", record(alt=Results((), Reason.FAILED)))[1] == Missing.of("alt", Reason.FAILED)
 
 
+@pytest.mark.parametrize("gap", [Reason.PARTIAL_PAGE])
+def test_a_newest_result_of_a_partial_answer_may_not_be_the_newest(gap: Reason) -> None:
+    found, _, passed = newest("alt", record(alt=Results((reading("20"),), gap)))
+    assert found == reading("20")
+    assert passed == (Cause("alt", gap),)
+
+
 def test_an_unlikely_weight_that_is_confirmed_says_so_and_may_still_be_old() -> None:
     fresh = measurement(
         "weight", record(weight=Results((reading("86"), reading("85", 10, "Observation/2")))), POLICY
