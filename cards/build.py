@@ -113,6 +113,8 @@ def _split_dose(a: OrderAssessment) -> tuple[list[Finding], list[Finding]]:
 _NOT_CHECKED = {
     "another-patient": "The drafted order names another patient, so it was not checked.",
     "drug-unresolved": "The drafted order names its drug only by a reference that could not be resolved; not checked.",
+    "drug-not-covered": "The drafted JAK inhibitor is none that the guideline covers (tofacitinib, baricitinib, "
+    "ruxolitinib); not checked.",
     "failure": "The check of this order failed inside the service; nothing was checked. Treat it as unchecked.",
     "treatment-unknown": "Whether the child is on a JAK inhibitor could not be checked: the medicines are not known.",
 }

@@ -79,7 +79,7 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
         raise CannotAnswer(
             "Every drafted order names its drug only by a reference, and none could be resolved."
         )
-    orders = [o for o in found if o.medicine.unresolved or o.medicine.jak_inhibitor is not None]
+    orders = [o for o in found if o.medicine.unresolved or o.medicine.is_jak_inhibitor]
     others = other_drafts(drafts, call.selections, pool, call.patient_id)
     return Concern(supplies, tuple(orders), tuple(others))
 

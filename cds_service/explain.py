@@ -214,7 +214,7 @@ def as_text(found: Json) -> Iterator[str]:
         yield ""
         yield f"== {order['order']} =="
         if not order["assessed"]:
-            yield "Not assessed: it names another patient, or its drug could not be resolved."
+            yield "Not assessed: it names another patient, or its drug is not covered or could not be resolved."
             continue
         yield from _order_text(order)
 

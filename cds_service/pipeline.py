@@ -62,8 +62,7 @@ def _order_cards(
 ) -> list[Card]:
     """One drafted JAK inhibitor."""
     if order.medicine.jak_inhibitor is None or order.of_another_patient:
-        why = "another-patient" if order.of_another_patient else "drug-unresolved"
-        return [not_checked_card(why, order.reference, (Cause("drug", Reason.UNREADABLE),), occasion)]
+        return [not_checked_card(_why_not(order), order.reference, _UNREAD_DRUG, occasion)]
     draft = read_draft(order, case.pool, case.lists)
     if draft.ending:
         return treatment_cards(
@@ -72,6 +71,15 @@ def _order_cards(
     assessed = assess(case.record, draft, runtime.tables, runtime.policy)
     requests = new_request(call) if fhir_version(order.resource) == "R4" else None
     return cards_for(OrderToCard(assessed, order.resource, _dosage(assessed, order), requests), occasion)
+
+
+_UNREAD_DRUG = (Cause("drug", Reason.UNREADABLE),)
+
+
+def _why_not(order: DraftedOrder) -> str:
+    if order.of_another_patient:
+        return "another-patient"
+    return "drug-unresolved" if order.medicine.unresolved else "drug-not-covered"
 
 
 def _other_cards(other: str, case: Case, runtime: Runtime, occasion: Occasion) -> list[Card]:

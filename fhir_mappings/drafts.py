@@ -12,7 +12,7 @@ from fhir_mappings.dosage import FhirVersion, read_dose
 from fhir_mappings.elements import Resource, is_of_patient, reference, status_of
 from fhir_mappings.indications import indication_of
 from fhir_mappings.lists import MEDICATION_TYPES, Lists, draft_concepts
-from fhir_mappings.medicines import JAK_INHIBITORS, Medicine, medicine_of
+from fhir_mappings.medicines import JAK_INHIBITORS, Medicine, medicine_of, pointer_of
 from fhir_mappings.prefetch import Pool, relative_reference
 from fhir_mappings.products import listed
 from guideline.derive import course_of
@@ -37,11 +37,15 @@ class DraftedOrder:
 
 def resources_of(bundle: object) -> Iterator[Resource]:
     """The resources of a drafts Bundle; a missing type, ``entry`` or ``fullUrl`` is no fault."""
+    return (resource for resource, _ in _entries(bundle))
+
+
+def _entries(bundle: object) -> Iterator[tuple[Resource, object]]:
+    """Each resource of a Bundle with its ``fullUrl``."""
     entries = bundle.get("entry") if isinstance(bundle, Mapping) else None
     for entry in listed(entries):
-        resource = entry.get("resource") if isinstance(entry, Mapping) else None
-        if isinstance(resource, Mapping):
-            yield resource
+        if isinstance(entry, Mapping) and isinstance(resource := entry.get("resource"), Mapping):
+            yield resource, entry.get("fullUrl")
 
 
 def drafted_orders(
@@ -49,13 +53,22 @@ def drafted_orders(
 ) -> list[DraftedOrder]:
     """The medication orders among the drafts that are selected (all, where nothing is said of selection)."""
     found = []
-    for resource in resources_of(bundle):
-        kind = resource.get("resourceType")
-        own = reference(resource)
-        if kind in _ORDER_TYPES and (selections is None or _is_selected(own, selections)):
+    for resource in _selected_drafts(bundle, selections):
+        if resource.get("resourceType") in _ORDER_TYPES:
             medicine = medicine_of(resource, pool)
-            found.append(DraftedOrder(resource, own, medicine, not is_of_patient(resource, patient_id)))
+            of_another = not is_of_patient(resource, patient_id)
+            found.append(DraftedOrder(resource, reference(resource), medicine, of_another))
     return found
+
+
+def _selected_drafts(bundle: object, selections: tuple[str, ...] | None) -> Iterator[Resource]:
+    named = [(resource, _names(resource, full_url)) for resource, full_url in _entries(bundle)]
+    selected = None if selections is None else {_selected(selection) for selection in selections}
+    # A selection that no named draft answers to may mean one that has neither id nor fullUrl.
+    loose = selected is not None and bool(selected.difference(*(names for _, names in named)))
+    for resource, names in named:
+        if selected is None or names & selected or (loose and not names):
+            yield resource
 
 
 @cache
@@ -74,20 +87,22 @@ def other_drafts(
 ) -> list[str]:
     """References of the selected drafts that are no JAK inhibitor of ours but concern a child on one."""
     found = []
-    for resource in resources_of(bundle):
-        own = reference(resource)
+    for resource in _selected_drafts(bundle, selections):
         concerned = draft_concepts(resource, pool) & _watched_concepts() - frozenset(JAK_INHIBITORS)
-        if (
-            concerned
-            and (selections is None or _is_selected(own, selections))
-            and is_of_patient(resource, patient_id)
-        ):
-            found.append(own)
+        if concerned and is_of_patient(resource, patient_id):
+            found.append(reference(resource))
     return found
 
 
-def _is_selected(own: str, selections: Iterable[str]) -> bool:
-    return any(own == selection or own.endswith(f"/{selection}") for selection in selections)
+def _names(resource: Resource, full_url: object) -> frozenset[str]:
+    """What a selection may call a draft: type and id, id, ``fullUrl``. Any id will do, also one FHIR forbids."""
+    id_ = resource.get("id")
+    found = {f"{resource.get('resourceType')}/{id_}", id_} if isinstance(id_, str) and id_ else set()
+    return frozenset(found | ({_selected(full_url)} if isinstance(full_url, str) and full_url else set()))
+
+
+def _selected(selection: str) -> str:
+    return selection if selection.startswith("urn:") else relative_reference(selection)
 
 
 def read_draft(order: DraftedOrder, pool: Pool, lists: Lists) -> Draft:
@@ -161,7 +176,7 @@ def unresolved_references(orders: Iterable[DraftedOrder]) -> tuple[str, ...]:
     """The Medications that drafts refer to and that are not among the supplied resources."""
     found = []
     for order in orders:
-        pointer = order.resource.get("medicationReference")
+        pointer = pointer_of(order.resource)
         text = pointer.get("reference") if isinstance(pointer, Mapping) else None
         if order.medicine.unresolved and isinstance(text, str) and not text.startswith("#"):
             wanted = relative_reference(text)

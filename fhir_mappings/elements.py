@@ -14,7 +14,10 @@ from fhir_mappings.systems import canonical
 
 Resource = Mapping[str, Any]
 LONGEST_CODE = 64
-_FULL_DATE, _YEAR_MONTH, _YEAR = 10, 7, 4
+_FULL_DATE, _YEAR = 10, 4
+_DATE = re.compile(
+    r"(?P<year>[0-9]{4})(?:-(?P<month>[0-9]{2})(?:-(?P<day>[0-9]{2})(?:[T ][0-9:.,Z+-]*)?)?)?", re.IGNORECASE
+)
 
 
 @lru_cache(maxsize=8192)
@@ -28,12 +31,21 @@ def codings(concept: object) -> Iterator[tuple[str, str]]:
         for item in concept:
             yield from codings(item)
     elif isinstance(concept, Mapping):
-        listed = concept.get("coding")
-        for coding in listed if isinstance(listed, list) else [concept]:
+        for coding in _codings_of(concept):
             if isinstance(coding, Mapping):
                 system, code = coding.get("system"), coding.get("code")
+                if isinstance(code, int) and not isinstance(code, bool):
+                    code = str(code)  # SNOMED CT and RxNorm codes that lost their quotation marks
                 if isinstance(system, str) and isinstance(code, str) and len(code) <= LONGEST_CODE:
                     yield system, code
+
+
+def _codings_of(concept: Mapping[str, Any]) -> list[Any]:
+    """The codings of a CodeableConcept; one alone is a list of one, and a bare Coding is its own."""
+    listed = concept.get("coding")
+    if isinstance(listed, list):
+        return listed
+    return [listed if isinstance(listed, Mapping) else concept]
 
 
 def concepts_in(concept: object) -> frozenset[str]:
@@ -59,8 +71,7 @@ def texts(concept: object) -> Iterator[str]:
         for item in concept:
             yield from texts(item)
     elif isinstance(concept, Mapping):
-        listed = concept.get("coding")
-        for holder in (concept, *(listed if isinstance(listed, list) else ())):
+        for holder in (concept, *_codings_of(concept)):
             if isinstance(holder, Mapping):
                 for name in ("text", "display"):
                     word = holder.get(name)
@@ -77,17 +88,13 @@ def read_date(value: object) -> date | None:
     """The day of a FHIR date, dateTime or instant; a partial date gives its first day (the oldest reading)."""
     if not isinstance(value, str):
         return None
-    text = value.strip()
+    found = _DATE.fullmatch(value.strip())
+    if found is None:
+        return None
     try:
-        if len(text) >= _FULL_DATE:
-            return date.fromisoformat(text[:_FULL_DATE])
-        if len(text) == _YEAR_MONTH and text[4] == "-":
-            return date(int(text[:4]), int(text[5:]), 1)
-        if len(text) == _YEAR and text.isascii() and text.isdigit():
-            return date(int(text), 1, 1)
+        return date(int(found["year"]), int(found["month"] or 1), int(found["day"] or 1))
     except ValueError:
         return None
-    return None
 
 
 def read_span(value: object) -> tuple[date, date] | None:
@@ -128,8 +135,8 @@ def reference(resource: Resource) -> str:
 
 def is_of_patient(resource: Resource, patient_id: str) -> bool:
     """Whether the resource is about this child. One that names no subject is taken as found by the search."""
-    subject = resource.get("subject", resource.get("patient"))
-    text = subject.get("reference") if isinstance(subject, Mapping) else None
+    subject = resource.get("subject") or resource.get("patient")
+    text = subject.get("reference") if isinstance(subject, Mapping) else subject
     if not isinstance(text, str) or text.startswith(("#", "urn:")):
         return True
     return relative_reference(text) in (f"Patient/{patient_id}", patient_id)

@@ -30,6 +30,8 @@ def gather(patient: Resource, pool: Pool, lists: Lists, on: date) -> Record:
     notes = []
     if foreign:
         notes.append(f"{foreign} resource(s) of another patient came with the request and were not used.")
+    if not lists.allergies.items and lists.allergies.gap is None:
+        notes.append("No allergy is on record (the list was answered and is empty); ask.")
     if results.not_final:
         names = ", ".join(vocabulary()[fact].title for fact in results.not_final)
         notes.append(f"Not yet final and therefore not used: {names}.")

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fhir_mappings.elements import Resource, concepts_in, has_known_system, reference
+from fhir_mappings.elements import (
+    Resource,
+    concepts_in,
+    has_known_system,
+    is_modified,
+    is_of_patient,
+    reference,
+)
 from fhir_mappings.lists import Lists, is_active_condition
-from fhir_mappings.prefetch import Pool
+from fhir_mappings.prefetch import Pool, relative_reference
 from fhir_mappings.products import listed
 from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Reason
 
@@ -91,7 +98,7 @@ def _reasons(order: Resource, pool: Pool) -> tuple[list[_Stated], bool]:
             pointers += [item["reference"]] if "reference" in item else []
     for pointer in pointers:
         condition = pool.resolve(pointer, order)
-        if condition is None:
+        if condition is None or is_modified(condition) or not _same_patient(condition, order):
             unread = True
         elif is_active_condition(condition):
             concepts.append((condition.get("code"), reference(condition)))
@@ -101,6 +108,15 @@ def _reasons(order: Resource, pool: Pool) -> tuple[list[_Stated], bool]:
         elif concept:
             unread = True
     return stated, unread
+
+
+def _same_patient(condition: Resource, order: Resource) -> bool:
+    """Whether a condition is not about somebody else than the order is."""
+    subject = order.get("subject") or order.get("patient")
+    text = subject.get("reference") if isinstance(subject, Mapping) else None
+    if not isinstance(text, str):
+        return True
+    return is_of_patient(condition, relative_reference(text).removeprefix("Patient/"))
 
 
 def _conditions(lists: Lists) -> list[_Stated]:

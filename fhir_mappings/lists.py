@@ -6,7 +6,7 @@ broke off or held something unreadable can say yes, never no.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
@@ -21,6 +21,7 @@ from fhir_mappings.elements import (
     read_date,
     reference,
     status_of,
+    texts,
 )
 from fhir_mappings.medicines import Medicine, medicine_of
 from fhir_mappings.prefetch import Pool
@@ -32,7 +33,8 @@ from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
 _ACTIVE_CLINICAL = ("active", "recurrence", "relapse")
 _NEVER_VERIFIED = ("refuted", "entered-in-error")
 MEDICATION_TYPES = ("MedicationRequest", "MedicationOrder", "MedicationStatement")
-_TAKEN = ("active", "completed", "stopped", "on-hold", "in-progress", "recorded", "unknown")
+_TAKEN = ("active", "completed", "stopped", "ended", "on-hold", "in-progress", "recorded", "unknown")
+_NOT_TAKEN = ("draft", "cancelled", "entered-in-error", "intended", "not-taken", "submitted")
 _NOT_AN_ORDER = ("proposal", "plan", "option")
 
 
@@ -103,10 +105,11 @@ def read_lists(pool: Pool, patient_id: str, drafts: Iterable[Resource] = ()) -> 
 
 
 def _code_of(value: object) -> str | None:
-    """A status given as a code (STU3) or as a CodeableConcept (R4)."""
-    if isinstance(value, str):
-        return value
-    return next((code for _, code in codings(value)), None)
+    """A status given as a code (STU3) or as a CodeableConcept (R4), whose system may be lacking."""
+    if isinstance(value, Mapping):
+        parts = [part for part in listed(value.get("coding")) if isinstance(part, Mapping)]
+        value = next((part["code"] for part in parts if isinstance(part.get("code"), str)), None)
+    return value.strip().lower() if isinstance(value, str) and value.strip() else None
 
 
 def is_active_condition(resource: Resource) -> bool:
@@ -115,9 +118,24 @@ def is_active_condition(resource: Resource) -> bool:
     if verification in _NEVER_VERIFIED:
         return False
     clinical = _code_of(resource.get("clinicalStatus"))
-    if resource.get("abatementDateTime") is not None and clinical is None:
+    if clinical is None and any(
+        name.startswith("abatement") and value not in (None, False) for name, value in resource.items()
+    ):
         return False
     return clinical is None or clinical in _ACTIVE_CLINICAL
+
+
+_WHAT = ("code", "substance", "vaccineCode", "category", "serviceType", "serviceCategory", "reasonCode")
+
+
+def _says_what(resource: Resource) -> Iterator[bool]:
+    """Whether any element that may say what the entry is does so."""
+    return (not _names_nothing(resource.get(name)) for name in _WHAT)
+
+
+def _names_nothing(concept: object) -> bool:
+    """Whether neither a code nor a word says what it is: then it could be anything."""
+    return not any(codings(concept)) and not any(word.strip() for word in texts(concept))
 
 
 def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource, ...]]:
@@ -127,7 +145,7 @@ def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource
     for resource in pool.of("Condition"):
         if not is_of_patient(resource, patient_id):
             foreign += 1
-        elif is_modified(resource):
+        elif is_modified(resource) or _names_nothing(resource.get("code")):
             gap = gap or Reason.UNREADABLE
         elif _code_of(resource.get("verificationStatus")) not in _NEVER_VERIFIED:
             current = is_active_condition(resource)
@@ -149,7 +167,7 @@ def _simple(
     for resource in pool.of(*types):
         if not is_of_patient(resource, patient_id):
             foreign += 1
-        elif is_modified(resource):
+        elif is_modified(resource) or not any(_says_what(resource)):
             gap = gap or Reason.UNREADABLE
         elif (item := read(resource)) is not None:
             items.append(item)
@@ -169,11 +187,14 @@ def _allergy(resource: Resource) -> Item | None:
         return None
     if _code_of(resource.get("clinicalStatus")) in ("inactive", "resolved"):
         return None
-    found = concepts_in(resource.get("code"))
+    if status_of(resource) in ("inactive", "resolved", *_NEVER_VERIFIED):  # DSTU2
+        return None
+    what = resource.get("code") or resource.get("substance")
+    found = concepts_in(what)
     for reaction in listed(resource.get("reaction")):
         if isinstance(reaction, Mapping):
             found |= concepts_in(reaction.get("substance"))
-    named = medicine_of({"medicationCodeableConcept": resource.get("code")}, _NO_POOL)
+    named = medicine_of({"medicationCodeableConcept": what}, _NO_POOL)
     on = read_date(resource.get("recordedDate")) or read_date(resource.get("assertedDate"))
     return Item(found | named.concepts, on, reference(resource), current=True)
 
@@ -239,8 +260,8 @@ def draft_concepts(resource: Resource, pool: Pool) -> frozenset[str]:
 
 
 def counts_as_taken(resource: Resource) -> bool:
-    """Whether an order or statement says that the child takes or took the medicine."""
-    if status_of(resource) not in _TAKEN or resource.get("doNotPerform") is True:
+    """Whether an order or statement, of a status that says so, is of a medicine that the child takes or took."""
+    if resource.get("doNotPerform") is True:
         return False
     if resource.get("wasNotTaken") is True or resource.get("taken") in ("n", "na"):
         return False
@@ -255,13 +276,15 @@ def _medications(
     orders: list[RecordedOrder] = []
     foreign, gap = 0, pool.gap("medications")
     for resource in pool.of(*MEDICATION_TYPES):
-        if reference(resource) in drafted or not counts_as_taken(resource):
+        if reference(resource) in drafted or status_of(resource) in _NOT_TAKEN:
             continue
         if not is_of_patient(resource, patient_id):
             foreign += 1
             continue
-        if is_modified(resource):
+        if is_modified(resource) or status_of(resource) not in _TAKEN:
             gap = gap or Reason.UNREADABLE
+            continue
+        if not counts_as_taken(resource):
             continue
         medicine = medicine_of(resource, pool)
         if medicine.unresolved or medicine.names_nothing:
@@ -302,7 +325,7 @@ def _span_of(resource: Resource) -> tuple[date | None, date | None]:
             start, end = start or began, max(filter(None, (end, ended)), default=None)
     if start is None:
         start = read_date(resource.get("dateAsserted"))
-    if end is None and status_of(resource) in ("completed", "stopped"):
+    if end is None and status_of(resource) in ("completed", "stopped", "ended"):
         end = _supplied_until(resource, start)
     return start, end
 

@@ -16,6 +16,8 @@ from fhir_mappings.products import Product, listed, read_product
 JAK_INHIBITORS = ("tofacitinib", "baricitinib", "ruxolitinib")
 _TOPICAL_WORDS = re.compile(r"\b(cream|ointment|gel|topical|cutaneous|eye|ophthalmic)\b")
 _TOPICAL = "ruxolitinib-topical"
+_NOT_COVERED = frozenset({"upadacitinib", "filgotinib", "jak-inhibitor-class"})
+_JAK_CONCEPTS = frozenset({*JAK_INHIBITORS, "upadacitinib", "filgotinib", _TOPICAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,11 @@ class Medicine:
     def jak_inhibitor(self) -> str | None:
         return next((drug for drug in JAK_INHIBITORS if drug in self.concepts), None)
 
+    @property
+    def is_jak_inhibitor(self) -> bool:
+        """Any JAK inhibitor, also one that the guideline does not name."""
+        return self.jak_inhibitor is not None or bool(self.concepts & _NOT_COVERED)
+
 
 @cache
 def _names() -> tuple[tuple[re.Pattern[str], str], ...]:
@@ -41,15 +48,23 @@ def _names() -> tuple[tuple[re.Pattern[str], str], ...]:
     return tuple((re.compile(rf"\b{re.escape(row['name'])}\b"), row["concept"]) for row in rows)
 
 
+def pointer_of(resource: Resource) -> object:
+    """The Reference to a Medication of an order or statement (DSTU2 to R5), or ``None``."""
+    pointer: object = resource.get("medicationReference")
+    both = resource.get("medication")
+    if pointer is None and isinstance(both, Mapping):
+        inner = both.get("reference")
+        return inner if isinstance(inner, Mapping) else both if isinstance(inner, str) else None
+    return pointer
+
+
 def medicine_of(resource: Resource, pool: Pool) -> Medicine:
     """The medicine of a MedicationRequest, MedicationOrder or MedicationStatement (DSTU2 to R5)."""
     concept: object = resource.get("medicationCodeableConcept")
-    pointer: object = resource.get("medicationReference")
+    pointer = pointer_of(resource)
     both = resource.get("medication")
     if isinstance(both, Mapping):  # R5, and STU3 drafts of some clients
         concept = concept or both.get("concept") or (both if "coding" in both or "text" in both else None)
-        pointer = pointer or (both.get("reference") if isinstance(both.get("reference"), Mapping) else None)
-        pointer = pointer or (both if isinstance(both.get("reference"), str) else None)
     medication = pool.resolve(pointer, resource) if pointer is not None else None
     holders = [concept]
     if medication is not None:
@@ -68,6 +83,10 @@ def medicine_of(resource: Resource, pool: Pool) -> Medicine:
     found, by_name = coded, False
     if not _is_a_medicine(coded):
         found, by_name = coded | _named(words), True
+    elif not coded & _JAK_CONCEPTS:
+        # A code that says something else does not silence the name of a JAK inhibitor beside it.
+        named = _named(words) & _JAK_CONCEPTS
+        found, by_name = coded | named, bool(named)
     found = _without_topical(found, words, resource)
     product = None
     if any(drug in found for drug in JAK_INHIBITORS):
@@ -82,7 +101,11 @@ def medicine_of(resource: Resource, pool: Pool) -> Medicine:
 
 
 def _is_a_medicine(concepts: frozenset[str]) -> bool:
-    return any(not concept.startswith(("form-", "route-", "unit-")) for concept in concepts)
+    """Whether a code names one medicine; a form, a route or a whole class of medicines is none."""
+    return any(
+        not concept.startswith(("form-", "route-", "unit-")) and not concept.endswith("-class")
+        for concept in concepts
+    )
 
 
 def _named(words: list[str]) -> frozenset[str]:

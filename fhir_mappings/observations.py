@@ -32,6 +32,7 @@ from guideline.record import Reading, Unusable
 from guideline.values import Interval, Reason
 
 _USABLE = ("final", "amended", "corrected")
+_WITHDRAWN = ("entered-in-error", "cancelled")
 _COMPARATORS = {"<": (False, True), "<=": (False, False), ">": (True, True), ">=": (True, False)}
 _LATEST_ZONE = timedelta(days=1)
 """A result dated tomorrow by its own clock may be today's in UTC; later ones are faults."""
@@ -61,7 +62,10 @@ class Readings:
     def __iter__(self) -> Iterator[Reading | Unusable]:
         if not self._sorted:
             # Undated results come first: they are unusable, and must be seen before an older one is taken.
-            self.found.sort(key=lambda f: (f.on is None, f.on or date.min, f.when), reverse=True)
+            # Of results of one moment the reference decides, so that the order of arrival does not.
+            self.found.sort(
+                key=lambda f: (f.on is None, f.on or date.min, f.when, reference(f.resource)), reverse=True
+            )
             self._sorted = True
         for index, found in enumerate(self.found):
             reading = self._read.get(index)
@@ -99,7 +103,7 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
             continue
         status = status_of(resource)
         if status not in _USABLE:
-            if status in ("preliminary", "registered"):
+            if status not in _WITHDRAWN:
                 not_final.extend(fact for fact, _ in wanted)
             continue
         when, on = _effective(resource)
@@ -237,8 +241,12 @@ def _converted(analyte: str, value: Decimal, quantity: Mapping[str, Any]) -> Dec
 def _range(
     analyte: str, part: Resource, quantity: Mapping[str, Any]
 ) -> tuple[Decimal | None, Decimal | None]:
-    """The laboratory's own reference range, in the analyte's unit; a bound without a unit has the value's."""
+    """The laboratory's own reference range, in the analyte's unit; a bound without a unit has the value's.
+
+    Of several ranges (by age or sex, which are not interpreted) the narrowest bounds count.
+    """
     ranges = part.get("referenceRange")
+    every: list[list[Decimal | None]] = []
     for entry in ranges if isinstance(ranges, list) else ():
         if not isinstance(entry, Mapping) or not _is_normal_range(entry):
             continue
@@ -252,9 +260,10 @@ def _range(
             own = _text(bound.get("code")) or _text(bound.get("unit"))
             converted = _converted(analyte, number, bound if own else quantity)
             bounds.append(None if isinstance(converted, Reason) else converted)
-        if any(bound is not None for bound in bounds):
-            return bounds[0], bounds[1]
-    return None, None
+        every.append(bounds)
+    lows = [low for low, _ in every if low is not None]
+    highs = [high for _, high in every if high is not None]
+    return max(lows, default=None), min(highs, default=None)
 
 
 def _is_normal_range(entry: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from guideline.policy import Freshness, load_policy
 from guideline.values import Reason
 from guideline.words import unit_words
 
-_LISTS = ("conditions", "procedures", "medications", "allergies", "immunizations")
+_LISTS = ("conditions", "procedures", "medications", "allergies", "immunizations", "operations", "drafts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,16 @@ _CHAPTERS = (
         "No result means cannot assess, with the reason why there is none. It is never taken for a normal result.",
     ),
     _Chapter(
-        "Conditions, procedures, medicines, allergies",
+        "Conditions, procedures, medicines, allergies, vaccinations, drafts",
         _LISTS,
         "A search that was answered and holds none means no. A list that was not supplied, that failed, broke off "
         "or held something unreadable can say yes, never no.",
+    ),
+    _Chapter(
+        "Tests that answer in words",
+        ("answers",),
+        "The newest final result counts, as positive, negative or unclear; what cannot be understood is unclear, never "
+        "negative. No result means that none is on record, if the search was answered.",
     ),
     _Chapter(
         "The drafted order",
@@ -58,7 +64,7 @@ _CHAPTERS = (
         ("derived",),
         "Missing where a fact that it is made from is, with that reason.",
     ),
-    _Chapter("After the dose row is known", ("dose",), "No dose row: nothing to compare."),
+    _Chapter("After the dose row is known", ("dose", "last"), "No dose row: nothing to compare."),
     _Chapter("The guideline and the site", ("site",), "Always known."),
 )
 _SYSTEMS: Mapping[str, str] = {

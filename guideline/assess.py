@@ -38,7 +38,7 @@ from guideline.schedule import due_dates
 from guideline.sign_off import signed
 from guideline.tables import Row, Table, Tables
 from guideline.values import Doubtful, Fact, Known, Missing, Reason
-from guideline.watching import watch_facts
+from guideline.watching import bk_concern, watch_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +169,7 @@ def _derived(record: Record, draft: Draft, tables: Tables, policy: Policy) -> De
     facts |= watch_facts(record, facts, draft, derived.course, policy, tables)
     derived = replace(derived, facts=facts)
     facts["highDose"] = high_dose(derived, draft, tables)
+    facts["bkConcern"] = bk_concern(facts)
     return replace(derived, facts=facts)
 
 

@@ -67,6 +67,10 @@ def bound_text(value: Interval) -> str:
     return f"{value.low} to {value.high}"
 
 
+_MAY_HIDE_A_NEWER = (Reason.FAILED, Reason.PARTIAL_PAGE, Reason.UNREADABLE)
+"""Gaps of a search that was asked and did not answer in full: what it did give may not be the newest (ruling 18)."""
+
+
 def newest(fact: str, record: Record) -> tuple[Reading | None, Missing | None, tuple[Cause, ...]]:
     """The newest usable reading, or why there is none, and what was passed over on the way to it.
 
@@ -78,6 +82,8 @@ def newest(fact: str, record: Record) -> tuple[Reading | None, Missing | None, t
     passed: list[Cause] = []
     for reading in series:
         if isinstance(reading, Reading):
+            if series.gap in _MAY_HIDE_A_NEWER:
+                passed.append(Cause(fact, series.gap))
             return reading, None, tuple(passed)
         passed.append(Cause(fact, reading.reason, reading.detail))
         if reading.reason is Reason.IMPLAUSIBLE:
@@ -409,6 +415,7 @@ def facts_of(record: Record, draft: Draft, policy: Policy, egfr_limits: tuple[De
     facts["modifiedRelease"] = Known(YES if draft.modified_release else NO)
     facts["draftMgPerDay"] = _draft_total(draft.dose)
     facts["starting"] = starting
+    facts["startUnknown"] = Known(YES if course.running is not None and course.start is None else NO)
     facts["monthsOnDrug"] = _months_on_drug(course, gap, record.on)
     review = the_source().review_by
     facts["guidelinePastReview"] = Known(YES if record.on >= review else NO)
@@ -427,19 +434,15 @@ def _not_supplied() -> Mapping[str, Fact]:
 
 
 def _starting(course: Course, gap: Missing | None) -> Fact:
-    if not course.starting:
-        return Known(NO, _running_evidence(course))
+    if course.running is not None:
+        return Known(NO, (_running_evidence(course.running),))
     if gap is not None:
         return Doubtful(YES, gap.causes)
     return Known(YES)
 
 
-def _running_evidence(course: Course) -> tuple[Evidence, ...]:
-    if course.running is None:
-        return ()
-    return (
-        Evidence("medications", course.running.drug, on=course.running.start, source=course.running.source),
-    )
+def _running_evidence(running: RecordedOrder) -> Evidence:
+    return Evidence("medications", running.drug, on=running.start, source=running.source)
 
 
 def _weight_is_old(weight: Fact) -> Fact:

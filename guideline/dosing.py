@@ -180,7 +180,10 @@ def high_dose(derived: Derived, draft: Draft, tables: Tables) -> Fact:
     running = _running_total(derived.course)
     if running is not None:
         totals.append(running)
-    row = select(tables, draft.drug, {**derived.facts, "schedule": Known(INITIAL)}).regimen
+    selection = select(tables, draft.drug, {**derived.facts, "schedule": Known(INITIAL)})
+    row = selection.regimen
+    if totals and row is None and selection.possible:
+        return Missing(tuple(dict.fromkeys(c for _, _, answer in selection.possible for c in answer.causes)))
     if row is None or not totals:
         return Known(NO)
     return Known(YES if max(totals) > row.mg_per_day else NO)

@@ -77,7 +77,9 @@ def ask_row(row: Row, facts: Facts, stale: Mapping[str, str]) -> Answer:
     """The row's alternatives: yes as soon as one holds, no only when all are ruled out."""
     if not row.boxes:
         return _ALWAYS
-    answers = [ask_box(box, facts, stale, caution=row.dose is None) for box in row.boxes]
+    # A doubtful value may raise a warning; it neither chooses a dose nor says that all is well.
+    caution = row.dose is None and not row.reassures
+    answers = [ask_box(box, facts, stale, caution=caution) for box in row.boxes]
     held = [a for a in answers if a.holds]
     if held:
         return Answer(

@@ -58,10 +58,30 @@ def answer(record: Record, fact: str, window: int | None = None) -> Fact:
 
 
 def says(fact: Fact, meaning: str) -> Fact:
-    """Whether an answer has a certain meaning, as a yes/no fact."""
+    """Whether an answer has a certain meaning, as a yes/no fact; an answer not understood is never a no."""
     if isinstance(fact, Missing):
         return fact
+    if fact.value == "unclear":
+        named = fact.evidence[0].fact
+        return Missing.of(named, Reason.UNREADABLE, "the newest result is neither positive nor negative")
     return flag(fact.value == meaning, fact.evidence if fact.value == meaning else ())
+
+
+def within(fact: Fact, on: date, window: int) -> Fact:
+    """A yes from a list, but no where every entry behind it is undated or older than its window."""
+    if not is_yes(fact) or isinstance(fact, Missing) or not fact.evidence:
+        return fact
+    recent = tuple(e for e in fact.evidence if e.on is not None and (on - e.on).days <= window)
+    return flag(bool(recent), recent)
+
+
+def without(fact: Fact, other: Fact) -> Fact:
+    """A yes from a list, but no where the same entries say yes to the other fact."""
+    if not is_yes(fact) or isinstance(fact, Missing) or isinstance(other, Missing) or not is_yes(other):
+        return fact
+    taken = {e.source for e in other.evidence}
+    own = tuple(e for e in fact.evidence if e.source not in taken)
+    return flag(bool(own), own) if fact.evidence else fact
 
 
 # --- multiples of the laboratory's upper limit ----------------------------------------------------
@@ -105,6 +125,41 @@ def _aged(
     return Doubtful(value, causes, evidence) if causes else Known(value, evidence)
 
 
+def times_upper_beside(
+    fact: str, beside: str, record: Record, window: int, within_days: int, policy: Policy
+) -> Fact:
+    """``times_upper`` of a result that only counts together with another analyte of the same days (A-43).
+
+    Where the two are further apart the value still warns, but clears nothing.
+    """
+    found = times_upper(fact, record, window, policy)
+    first, second = newest(fact, record)[0], newest(beside, record)[0]
+    if isinstance(found, Missing) or first is None or second is None:
+        return found
+    apart = abs((first.on - second.on).days)
+    if apart <= within_days:
+        return found
+    detail = f"{apart} days from the {vocabulary()[beside].title}; they are read together within {within_days} days"
+    causes = (Cause(fact, Reason.STALE, detail), *(found.causes if isinstance(found, Doubtful) else ()))
+    return Doubtful(found.value, causes, found.evidence)
+
+
+def outside_range(facts: Iterable[str], record: Record, policy: Policy) -> Fact:
+    """Whether the newest result of any of the analytes lies outside its own reference range."""
+    return any_of(_outside(fact, record, policy) for fact in facts)
+
+
+def _outside(fact: str, record: Record, policy: Policy) -> Fact:
+    reading, missing, _ = newest(fact, record)
+    if reading is None:
+        assert missing is not None
+        return missing
+    inside = inside_range(fact, reading, policy)
+    if inside is None:
+        return Missing.of(fact, Reason.UNREADABLE, "no reference range came with the result")
+    return flag(not inside, (seen(fact, reading, "outside its reference range"),))
+
+
 def raised(fact: str, record: Record, policy: Policy) -> Fact:
     """Whether the newest result lies above its own upper limit."""
     reading, missing, _ = newest(fact, record)
@@ -140,6 +195,10 @@ def persists(fact: str, record: Record, limits: tuple[Decimal, ...]) -> Fact:
     if limit is None:
         return Known(NO)
     before = next((r for r in readings if r.on != first.on), None)
+    gap = record.series[fact].gap
+    if before is None and gap is not None:
+        detail = "whether an earlier result was low too is not known"
+        return Doubtful(NO, (Cause(fact, gap, detail),), (seen(fact, first),))
     if before is None or before.value.high is None or before.value.high > limit:
         return Known(NO)
     return Known(YES, (seen(fact, first), seen(fact, before)))
@@ -268,16 +327,21 @@ def vzv_need(igg: Fact, history: Fact, doses: Fact) -> Fact:
 def days_since_live(record: Record) -> Fact:
     """Days since the last live vaccine; a child without one has an endless count."""
     live = frozenset(vocabulary()["liveVaccineDrafted"].concepts)
-    dated = [
-        event
-        for event in _matching(record.vaccinations, live)
-        if event.on is not None and event.on <= record.on
-    ]
+    given = _matching(record.vaccinations, live)
+    dated = [event for event in given if event.on is not None and event.on <= record.on]
+    undated = tuple(
+        Cause("liveVaccine", Reason.UNREADABLE, "a live vaccine is on record without its date")
+        for event in given
+        if event.on is None
+    )[:1]
     if dated:
         last = max(dated, key=lambda event: event.on or date.min)
         assert last.on is not None
         days = Interval.exactly(Decimal((record.on - last.on).days))
-        return Known(days, (Evidence("liveVaccine", "live vaccine", on=last.on, source=last.source),))
+        evidence = (Evidence("liveVaccine", "live vaccine", on=last.on, source=last.source),)
+        return Doubtful(days, undated, evidence) if undated else Known(days, evidence)
+    if undated:
+        return Missing(undated)
     if record.vaccinations_gap:
         return Missing(record.vaccinations_gap)
     return Known(Interval.exactly(Decimal((record.on - date.min).days)))
@@ -305,8 +369,12 @@ def overweight(on_record: Fact, weight: Fact, height: Fact, bmi: Fact, record: R
         return Missing(causes) if causes else on_record
     sex = record.sex.value if isinstance(record.sex, Known) and isinstance(record.sex.value, str) else None
     limit = bmi_centile98(sex, completed_months(birth.latest, record.on))
-    if limit is None or value <= limit[1]:
+    if limit is None:
         return on_record
+    if value <= limit[1]:
+        # An old weight or height clears nothing (ruling 7).
+        doubts = tuple(c for f in (weight, height) if isinstance(f, Doubtful) for c in f.causes)
+        return Missing(doubts) if doubts and is_no(on_record) else on_record
     return Known(YES, (Evidence("bmi", value, "kg/m2", record.on),))
 
 

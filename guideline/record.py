@@ -7,7 +7,7 @@ lazily, so that a long history costs nothing where the newest value decides.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from typing import Protocol
@@ -126,7 +126,7 @@ class Draft:
 class Record:
     """The whole record of one child as of one day.
 
-    ``taken`` are the current medicines.
+    ``taken`` are the current medicines. What is left out counts as not supplied.
     """
 
     on: date
@@ -134,11 +134,11 @@ class Record:
     sex: Fact
     series: Mapping[str, Series]
     flags: Mapping[str, Fact]
-    answers: Mapping[str, Answers]
-    vaccinations: tuple[Event, ...]
-    vaccinations_gap: tuple[Cause, ...]
-    operations: tuple[Event, ...]
-    taken: tuple[Event, ...]
     orders: tuple[RecordedOrder, ...]
     orders_gap: tuple[Cause, ...]
+    answers: Mapping[str, Answers] = field(default_factory=dict)
+    vaccinations: tuple[Event, ...] = ()
+    vaccinations_gap: tuple[Cause, ...] = (Cause("immunizations", Reason.NOT_SUPPLIED),)
+    operations: tuple[Event, ...] = ()
+    taken: tuple[Event, ...] = ()
     notes: tuple[str, ...] = ()

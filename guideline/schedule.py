@@ -28,6 +28,7 @@ class Plan:
     lipids_from: int | None
     lipids_due: int | None
     lipids_by: int | None
+    lipids_repeat: bool
     viruses_by: int | None
     viruses: tuple[str, ...]
 
@@ -45,6 +46,7 @@ def plan_of(drug: str) -> Plan | None:
         lipids_from=_days(lipids.get("from")),
         lipids_due=_days(lipids.get("due", lipids.get("from"))),
         lipids_by=_days(lipids.get("by")),
+        lipids_repeat=lipids.get("repeat") == "true",
         viruses_by=_days(viruses["by"]) if viruses else None,
         viruses=tuple(viruses.get("set", ())),
     )
@@ -72,7 +74,10 @@ def due_dates(drug: str, start: date, policy: Policy) -> dict[str, date]:
 def schedule_facts(
     record: Record, drug: str, course: Course, clock: date | None, policy: Policy
 ) -> dict[str, Fact]:
-    """``visit``, ``visitState``, ``lipidState`` and ``bkState``. ``clock`` is the start that the visits count from."""
+    """``visit``, ``visitState``, ``lipidState`` and ``bkState``.
+
+    ``clock`` is the day that the visits count from; virus screening counts from the start of the course (A-27).
+    """
     plan = plan_of(drug)
     if plan is None or course.running is None:
         idle: Fact = Known(NOT_DUE)
@@ -82,7 +87,7 @@ def schedule_facts(
         "visit": visit,
         "visitState": state,
         "lipidState": _lipids(record, plan, clock, policy),
-        "bkState": _viruses(record, plan, clock, policy),
+        "bkState": _viruses(record, plan, course.start, policy),
     }
 
 
@@ -163,7 +168,9 @@ def _lipids(record: Record, plan: Plan, clock: date | None, policy: Policy) -> F
         return Doubtful(NOT_DUE, _unknown_start())
     first = clock + timedelta(days=plan.lipids_from) - timedelta(days=policy.days("monitoring.early_by"))
     if all(any(day >= first for day in each) for each in dates.values()):
-        return Known(NOT_DUE)
+        last = min(max(each) for each in dates.values())
+        seen = (Evidence("cholesterol", "last lipid profile", on=last),)
+        return Known(_interval_state(record.on, last, policy), seen) if plan.lipids_repeat else Known(NOT_DUE)
     days = (record.on - clock).days
     due = Evidence("courseStart", "lipids due", on=clock + timedelta(days=plan.lipids_due))
     if days > plan.lipids_by:

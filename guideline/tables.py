@@ -41,8 +41,9 @@ class Row:
     ``boxes`` are alternatives: the row applies where any box holds; no box at all means always.
     ``withholds`` is "row" where no dose row applies, "dose" where one applies but must not be suggested.
     ``visit`` dates the row by the monitoring schedule, ``orders`` are the tests that it offers to order,
-    ``interrupts`` rows interrupt, reduce or stop the drug. ``unknown_bars`` is false where another row already asks
-    for the datum, so that its lack does not make the dose provisional.
+    ``interrupts`` rows interrupt, reduce or stop the drug. ``unknown_bars`` is false where another row already
+    asks for the datum, so that its lack does not make the dose provisional. ``reassures`` rows say that all is
+    well, so a doubtful value (a stale one, say) leaves them open.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Row:
     orders: tuple[str, ...]
     interrupts: bool
     makes_provisional: bool
+    reassures: bool
     unknown_bars: bool
 
 
@@ -252,6 +254,7 @@ def _row(entry: Mapping[str, Any], place: str) -> Row:
         orders=tuple(entry.get("orders", ())),
         interrupts=entry.get("interrupts") == "true",
         makes_provisional=entry.get("makes_provisional") == "true",
+        reassures=entry.get("reassures") == "true",
         unknown_bars=entry.get("unknown_bars") != "false",
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from itertools import pairwise
@@ -11,7 +12,7 @@ from guideline.derive import NO, YES, Course
 from guideline.facts import vocabulary
 from guideline.policy import Policy
 from guideline.record import Draft, Record
-from guideline.schedule import schedule_facts
+from guideline.schedule import NOT_DUE, schedule_facts
 from guideline.tables import Tables
 from guideline.values import Cause, Doubtful, Fact, Interval, Known, Missing, Reason
 
@@ -34,7 +35,9 @@ def watch_facts(
     both = {**facts, **found}
     found |= _conditions(record, both, policy)
     found |= _vaccinations(record, {**both, **found})
-    found |= _medicines({**both, **found}, draft)
+    found |= _medicines(record, {**both, **found}, draft)
+    found["antibiotic"] = h.without(facts["antibiotic"], facts["prophylaxis"])
+    found["vzvDisease"] = _vzv_disease(facts)
     found["fever"] = _fever(both, policy)
     found["childBearing"] = _child_bearing(facts, policy)
     found["overweight"] = h.overweight(
@@ -42,24 +45,52 @@ def watch_facts(
     )
     found["baselineMissing"] = h.lacking(facts, _BASELINE)
     found["egfrMissing"] = h.lacking(facts, ("creatinine", "height"))
-    found |= schedule_facts(record, draft.drug, course, clock_of(record, draft.drug, course), policy)
+    escalates = draft.drug == "baricitinib" and facts["indication"] != Known("jia")
+    clock = clock_of(record, draft.drug, course, escalates=escalates)
+    found |= schedule_facts(record, draft.drug, course, clock, policy)
     return found
 
 
-def clock_of(record: Record, drug: str, course: Course) -> date | None:
-    """The day that the visits count from: the start of the course, or its last escalation (A-24)."""
-    running = course.running
-    if running is None or course.start is None:
+def bk_concern(facts: Mapping[str, Fact]) -> Fact:
+    """Whether the rows on BK load concern this child (A-03): a load was measured, or one is due and lacking.
+
+    A load on record counts in any indication and at a start too; where none is on record, only the children who are
+    to be screened are asked for one, and not before it is due.
+    """
+    load = facts["bkBloodLoad"]
+    if not isinstance(load, Missing):
+        return Known(YES)
+    indication = facts["indication"]
+    screened = h.any_of(
+        (
+            facts["highDose"],
+            Missing(indication.causes)
+            if isinstance(indication, Missing)
+            else h.flag(indication.value == "interferonopathy"),
+        )
+    )
+    state = facts["bkState"]
+    if h.is_no(screened) or (isinstance(state, Known) and state.value == NOT_DUE):
+        return Known(NO)
+    return Known(YES) if h.is_yes(screened) else screened
+
+
+def clock_of(record: Record, drug: str, course: Course, *, escalates: bool) -> date | None:
+    """The day that the visits count from: the start of the course, or its last escalation (A-24).
+
+    ``escalates``: whether a higher dose of this drug in this indication is an escalation at all (ruling 1).
+    """
+    if course.running is None or course.start is None or not escalates:
         return course.start
     own = sorted(
-        (o for o in record.orders if o.drug == drug and o.start is not None),
+        (o for o in record.orders if o.drug == drug and o.start is not None and o.start <= record.on),
         key=lambda o: o.start or date.min,
     )
     clock = course.start
     for before, after in pairwise(own):
         if before.dose.regimen is None or after.dose.regimen is None or after.start is None:
             continue
-        if drug == "baricitinib" and after.dose.regimen.mg_per_day > before.dose.regimen.mg_per_day:
+        if after.dose.regimen.mg_per_day > before.dose.regimen.mg_per_day:
             clock = max(clock, after.start)
     return clock
 
@@ -82,6 +113,11 @@ def _multiples(record: Record, window: int, policy: Policy) -> Facts:
         f"{name}TimesUpper": h.times_upper(name, record, window, policy)
         for name in ("alt", "ast", "bilirubin", "ck")
     }
+    for beside in ("alt", "ast"):
+        found[f"bilirubinBeside{beside.capitalize()}"] = h.times_upper_beside(
+            "bilirubin", beside, record, window, policy.days("monitoring.set_within"), policy
+        )
+    found["resultOutOfRange"] = h.outside_range(("whiteCells", "platelets", "alt", "ast"), record, policy)
     found["cholesterolRaised"] = h.raised("cholesterol", record, policy)
     found["triglyceridesRaised"] = h.raised("triglycerides", record, policy)
     return found
@@ -131,11 +167,12 @@ def _conditions(record: Record, facts: Facts, policy: Policy) -> Facts:
     found: Facts = {}
     culture = h.says(facts["tbCulture"], "positive")
     found["tbActive"] = h.any_of((facts["tbDisease"], culture, h.tb_regimen(record, policy)))
-    latent = h.any_of((facts["tbLatentOnRecord"], h.says(facts["tbTest"], "positive")))
+    # A positive test that is older than the screening window still tells of latent tuberculosis (ruling 7).
+    ever = h.answer(record, "tbTest")
+    latent = h.any_of((facts["tbLatentOnRecord"], h.says(ever, "positive")))
     found["tbLatentUntreated"] = _unless(latent, (facts["tbTreatmentCompleted"], found["tbActive"]))
-    found["tbScreen"] = h.any_of(
-        (_given(facts["tbTest"]), _given(facts["chestXray"]), facts["tbScreeningDone"])
-    )
+    screened = h.within(facts["tbScreeningDone"], record.on, policy.days("screening.tb"))
+    found["tbScreen"] = h.any_of((_given(facts["tbTest"]), _given(facts["chestXray"]), screened))
     nobody: Fact = Known(NO)
     female = _female(facts)
     found["pregnant"] = _superseded(facts["pregnancyOnRecord"], facts["pregnancyTest"]) if female else nobody
@@ -147,7 +184,9 @@ def _conditions(record: Record, facts: Facts, policy: Policy) -> Facts:
     found["smoker"] = h.any_of((facts["smokerOnRecord"], h.says(facts["smokingStatus"], "positive")))
     found["hsvDocumented"] = h.any_of((facts["herpesSimplexEver"], _given(facts["hsvIgg"])))
     urine = (h.says(facts["urineBlood"], "positive"), h.says(facts["urineProtein"], "positive"))
-    found["bkSigns"] = h.any_of((facts["renalSigns"], facts["renalDeterioration"], *urine))
+    signs = h.any_of((facts["renalSigns"], facts["renalDeterioration"], *urine))
+    # Unknown signs leave the graver row open, and do not silence the milder one, which asks for none.
+    found["bkSigns"] = Doubtful(NO, signs.causes) if isinstance(signs, Missing) else signs
     found["jcPositive"] = h.any_of(
         (h.says(facts["jcTest"], "positive"), _found(facts["jcLoad"]), _found(facts["jcUrineLoad"]))
     )
@@ -198,36 +237,48 @@ def _vaccinations(record: Record, facts: Facts) -> Facts:
     }
 
 
-def _medicines(facts: Facts, draft: Draft) -> Facts:
-    found: Facts = {}
+def _medicines(record: Record, facts: Facts, draft: Draft) -> Facts:
+    return {
+        "contraceptive": _contraceptive(facts),
+        "otherJakInhibitor": _other_jak(record, facts["jakBackground"], draft),
+    }
+
+
+def _contraceptive(facts: Facts) -> Fact:
+    """The kind of contraceptive, the one of most concern first; what hides a graver kind makes it doubtful."""
     kinds = (
         ("combined", "combinedContraceptive"),
         ("unknown", "oestrogenProduct"),
         ("progestogen", "progestogenContraceptive"),
     )
     gaps: list[Cause] = []
-    kind: Fact | None = None
     for name, fact_name in kinds:
         fact = facts[fact_name]
-        if h.is_yes(fact):
-            assert not isinstance(fact, Missing)
-            kind = kind or Known(name, fact.evidence)
-        elif not isinstance(fact, Known):
+        if isinstance(fact, Missing):
             gaps.extend(fact.causes)
-    found["contraceptive"] = kind or (Missing(tuple(dict.fromkeys(gaps))) if gaps else Known("none"))
-    found["otherJakInhibitor"] = _other_jak(facts["jakBackground"], draft)
-    return found
+        elif h.is_yes(fact):
+            causes = tuple(dict.fromkeys(gaps))
+            return Doubtful(name, causes, fact.evidence) if causes else Known(name, fact.evidence)
+    return Missing(tuple(dict.fromkeys(gaps))) if gaps else Known("none")
 
 
-def _other_jak(background: Fact, draft: Draft) -> Fact:
+def _vzv_disease(facts: Facts) -> Fact:
+    """Zoster, else chickenpox; none only where the conditions are known."""
+    for name, fact_name in (("zoster", "zoster"), ("chickenpox", "varicella")):
+        fact = facts[fact_name]
+        if not isinstance(fact, Missing) and h.is_yes(fact):
+            return Known(name, fact.evidence)
+    lost = h.any_of((facts["zoster"], facts["varicella"]))
+    return Missing(lost.causes) if isinstance(lost, Missing) else Known("none")
+
+
+def _other_jak(record: Record, background: Fact, draft: Draft) -> Fact:
     """Another JAK inhibitor than the order's own, running or drafted."""
     if isinstance(background, Missing):
         return background
-    others = tuple(
-        e
-        for e in background.evidence
-        if e.source != draft.reference and draft.drug not in str(e.value).split(", ")
-    )
+    others = tuple(e for e in background.evidence if draft.drug not in str(e.value).split(", "))
+    if h.is_yes(background) and not others and record.orders_gap:
+        return Missing(record.orders_gap)
     return h.flag(bool(others), others)
 
 

@@ -274,3 +274,15 @@ def test_an_example_that_cannot_be_read_says_where(tmp_path: Path, case: dict[st
     with pytest.raises(ExampleFault, match=r"x\.yaml: this one: ") as told:
         written(tmp_path, **case)
     assert fault in str(told.value)
+
+
+def test_a_child_of_whom_little_is_known_is_an_example_too(tmp_path: Path) -> None:
+    (tmp_path / "children.yaml").write_text("bare: {age: 25}\n", encoding="utf-8")
+    (tmp_path / "x.yaml").write_text(
+        "- about: x\n  drug: tofacitinib\n  child: bare\n  cases:\n    - name: nothing on record\n"
+        '      expect: {IND-OTHER-01: "cannot-assess, indication absent", TOFA-DOSE-07: warning}\n'
+        "    - {name: with an eGFR, facts: {egfr: 90}, expect: {TOFA-DOSE-07: warning}}\n",
+        encoding="utf-8",
+    )
+    for example in read_examples(tmp_path):
+        assert example.objections(TABLES) == []

@@ -67,7 +67,10 @@ def test_why_a_fact_is_missing_or_doubtful(case: str, line: str, capsys: pytest.
         ("tofa-name-only", ["Drug: tofacitinib (recognised by its name, not by a code)"]),
         ("view-bari-egfr-38", ["Dose: none is looked for, since nothing is being ordered"]),
         ("sign-no-jak-inhibitor", ["No JAK inhibitor is drafted or being taken, so no row was tried."]),
-        ("another-patients-draft", ["Not assessed: it names another patient, or its drug could not be resolved."]),
+        (
+            "another-patients-draft",
+            ["Not assessed: it names another patient, or its drug is not covered or could not be resolved."],
+        ),
     ],
 )  # fmt: skip
 def test_phase_and_dose(case: str, lines: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from test_examples import COVERED, FOLDER
 
 from guideline import mutate
+from guideline.cells import Choice
 from guideline.examples import read_examples
 from guideline.mutate import CHANGE, DROP, FLIP, MOVE, SWAP, Mutant, mutants, run
 from guideline.tables import load_tables, raw_tables
@@ -117,6 +118,12 @@ def test_a_change_that_cannot_be_built_or_on_which_the_engine_stumbles_is_notice
     assert changed is not None
     assert mutate._notices(example, changed)
     assert not mutate._notices(example, tables)
+
+
+def test_a_choice_is_narrowed_widened_and_replaced() -> None:
+    made = {str(cell) for cell in mutate._of_choice("starting", Choice(("yes",)))}
+    assert made == {"no", "yes | no"}
+    assert {str(cell) for cell in mutate._of_choice("starting", Choice(("yes", "no")))} == {"yes", "no"}
 
 
 def broken() -> Mapping[str, Any]:
