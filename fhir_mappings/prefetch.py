@@ -126,7 +126,7 @@ def _read_bundle(bundle: Resource, resource_type: str | None) -> Supply:
     gap: Reason | None = None
     for entry in entries:
         resource = entry.get("resource") if isinstance(entry, Mapping) else None
-        if not isinstance(resource, Mapping):
+        if not isinstance(resource, Mapping) or not isinstance(resource.get("resourceType"), str):
             gap = gap or Reason.UNREADABLE
         elif resource.get("resourceType") == "OperationOutcome":
             gap = Reason.FAILED if _is_error(resource) else gap
@@ -136,10 +136,8 @@ def _read_bundle(bundle: Resource, resource_type: str | None) -> Supply:
     if following is not None and gap is not Reason.FAILED:
         gap = Reason.PARTIAL_PAGE
     if found and gap is None and resource_type is not None:
-        kinds = {r.get("resourceType") for r in found}
-        if not any(
-            isinstance(k, str) and (k == resource_type or _is_sibling(k, resource_type)) for k in kinds
-        ):
+        kinds = {str(r.get("resourceType")) for r in found}
+        if not any(kind == resource_type or _is_sibling(kind, resource_type) for kind in kinds):
             gap = Reason.NOT_SUPPLIED
     return Supply(tuple(found), gap, following)
 

@@ -382,7 +382,7 @@ def texts(found: list[Json]) -> str:
 
 def comparable(found: list[Json]) -> str:
     """The cards without what may differ between two equal answers (the uuids), in one spelling."""
-    bare = json.loads(json.dumps(found, default=str))
+    bare = json.loads(json.dumps(found, default=lambda number: f"{number.normalize():f}"))
     for card in bare:
         card.pop("uuid")
         for suggestion in card.get("suggestions", ()):
