@@ -37,6 +37,7 @@ format: $(DEV_READY) ## lets the formatter and the linter correct what they can
 page: $(DEV_READY) ## regenerates the generated pages of docs/ and samples/
 	$(BIN)/python -m cds_service.settings docs/settings.md
 	$(BIN)/python -m guideline.render docs/guideline.md
+	$(BIN)/python -m guideline.coverage docs/coverage.md
 	$(BIN)/python -m fhir_mappings.render docs/facts.md
 	$(BIN)/python -m cds_service.samples_index samples
 

@@ -415,7 +415,6 @@ def facts_of(record: Record, draft: Draft, policy: Policy, egfr_limits: tuple[De
     facts["modifiedRelease"] = Known(YES if draft.modified_release else NO)
     facts["draftMgPerDay"] = _draft_total(draft.dose)
     facts["starting"] = starting
-    facts["startUnknown"] = Known(YES if course.running is not None and course.start is None else NO)
     facts["monthsOnDrug"] = _months_on_drug(course, gap, record.on)
     review = the_source().review_by
     facts["guidelinePastReview"] = Known(YES if record.on >= review else NO)
@@ -466,7 +465,9 @@ def _months_on_drug(course: Course, gap: Missing | None, on: date) -> Fact:
     if course.running is None:
         return Known(Interval.exactly(Decimal(0)))
     if course.start is None:
-        return Missing.of("courseStart", Reason.ABSENT, "the start of the course is not on record")
+        # An unknown start is taken for a recent one where that is the more cautious reading, and for nothing else.
+        cause = Cause("courseStart", Reason.ABSENT, "the start of the course is not on record")
+        return Doubtful(Interval.exactly(Decimal(0)), (cause,))
     months = Interval.exactly(Decimal(completed_months(course.start, on)))
     evidence = (
         Evidence("courseStart", course.start.isoformat(), on=course.start, source=course.running.source),

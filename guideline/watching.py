@@ -169,6 +169,11 @@ def _conditions(record: Record, facts: Facts, policy: Policy) -> Facts:
     found["tbActive"] = h.any_of((facts["tbDisease"], culture, h.tb_regimen(record, policy)))
     # A positive test that is older than the screening window still tells of latent tuberculosis (ruling 7).
     ever = h.answer(record, "tbTest")
+    serious = h.any_of((facts["seriousInfection"], found["tbActive"]))
+    # Unknown conditions leave INF-01 open, and do not silence what fever and neutrophils say by themselves.
+    found["infectionUnsaid"] = (
+        Doubtful(YES, serious.causes) if isinstance(serious, Missing) else h.flag(h.is_no(serious))
+    )
     latent = h.any_of((facts["tbLatentOnRecord"], h.says(ever, "positive")))
     found["tbLatentUntreated"] = _unless(latent, (facts["tbTreatmentCompleted"], found["tbActive"]))
     screened = h.within(facts["tbScreeningDone"], record.on, policy.days("screening.tb"))

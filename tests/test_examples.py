@@ -45,6 +45,7 @@ NEVER_MISSING = {
     "form": "a form that is not stated is 'unknown', which is an answer (ruling 11)",
     "modifiedRelease": "a product that does not say so is not modified-release",
     "reducedDoseNeeded": "says whether a row was a hit",
+    "monthsOnDrug": "an unknown start is taken for a recent one, for caution only",
     "singleDoseMg": "zero where no dose row was chosen",
     "equalsEscalationRow": "an increase cannot be told from an unreadable draft, so the row is not reached",
     "baselineBloodsNormal": "an unknown result counts as not met (ruling 13)",
