@@ -1,0 +1,261 @@
+"""Drafts: which of them are looked at, in which FHIR version they are, and what their dose is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from builders import (
+    RXNORM,
+    UCUM,
+    Json,
+    ask,
+    bundle,
+    cards,
+    concept,
+    divided,
+    dosage,
+    dose,
+    draft,
+    findings,
+    given,
+    hook_request,
+    missing,
+    ours,
+    post,
+    quantity,
+    suggestions,
+    texts,
+)
+
+TOFACITINIB = concept("1357541", RXNORM, "tofacitinib 5 MG Oral Tablet")
+
+
+def tofacitinib(**more: Any) -> Json:
+    return draft("tofacitinib", 4, **more)
+
+
+# --- which drafts ---------------------------------------------------------------------------------
+
+SELECTIONS: dict[str, tuple[list[str] | None, bool]] = {
+    "none named: all": (None, True),
+    "type and id": (["MedicationRequest/d1"], True),
+    "id alone": (["d1"], True),
+    "absolute": (["https://ehr.example/fhir/MedicationRequest/d1"], True),
+    "versioned": (["MedicationRequest/d1/_history/2"], True),
+    "full url": (["urn:uuid:4c2c1a40-0000-4000-8000-000000000001"], True),
+    "one of two": (["ServiceRequest/s1", "MedicationRequest/d1"], True),
+    "nothing selected": ([], False),
+    "another": (["MedicationRequest/d2"], False),
+    "another type": (["ServiceRequest/d1"], False),
+    "the beginning of the id": (["MedicationRequest/d"], False),
+    "the end of the id": (["MedicationRequest/xd1"], False),
+}
+
+
+@pytest.mark.parametrize(("selections", "selected"), SELECTIONS.values(), ids=SELECTIONS)
+def test_selections(selections: list[str] | None, selected: bool) -> None:
+    request = hook_request([tofacitinib()], selections=selections)
+    request["context"]["draftOrders"]["entry"][0]["fullUrl"] = "urn:uuid:4c2c1a40-0000-4000-8000-000000000001"
+    assert bool(cards(request)) is selected
+
+
+@pytest.mark.parametrize("id_", ["temp#1", "id with blanks", "x" * 80, "ä", "a/b"])
+def test_an_id_that_fhir_forbids_does_not_hide_a_draft(id_: str) -> None:
+    found = ask(tofacitinib(id_=id_), selections=[f"MedicationRequest/{id_}"])
+    assert given(found) == "TOFA-DOSE-04"
+    assert all(finding["order"] == "MedicationRequest" for finding in findings(found).values())
+
+
+@pytest.mark.parametrize("id_", [None, "", 5])
+def test_a_draft_without_id_counts_where_a_selection_has_no_other_draft(id_: object) -> None:
+    nameless = tofacitinib() | {"id": id_}
+    assert given(ask(nameless, selections=["MedicationRequest/new"])) == "TOFA-DOSE-04"
+    other = draft("baricitinib", 4, id_="d2")
+    assert given(ask(nameless, other, selections=["MedicationRequest/d2"])) == "BARI-JIA-02"
+
+
+def test_an_odd_drafts_bundle_is_no_fault() -> None:
+    """No type, an object for a list, entries that are none."""
+    request = hook_request([])
+    request["context"]["draftOrders"] = {
+        "resourceType": "Bundle",
+        "entry": [None, {}, {"resource": None}, 5, {"resource": tofacitinib(category={"text": "community"})}],
+    }
+    assert given(cards(request)) == "TOFA-DOSE-04"
+
+
+@pytest.mark.parametrize("hook", ["order-select", "order-sign", "medication-prescribe"])
+def test_every_order_hook_gives_the_same(hook: str) -> None:
+    assert given(cards(hook_request([tofacitinib()], hook=hook))) == "TOFA-DOSE-04"
+
+
+def test_two_drafts_get_their_own_cards() -> None:
+    found = cards(hook_request([tofacitinib(), draft("ruxolitinib", 5, id_="d2")]))
+    orders = [{finding["order"] for finding in ours(card)["findings"]} for card in found]
+    assert all(len(named) == 1 for named in orders)
+    assert set().union(*orders) == {"MedicationRequest/d1", "MedicationRequest/d2"}
+
+
+@pytest.mark.parametrize(
+    "subject", [{"reference": "Patient/p2"}, {"reference": "http://x/fhir/Patient/p2"}, "Patient/p2"], ids=str
+)
+def test_another_patients_draft_is_not_checked_and_says_so(subject: object) -> None:
+    (card,) = ask(tofacitinib(subject=subject))
+    assert "names another patient" in card["detail"]
+    assert "dose" not in ours(card)
+
+
+@pytest.mark.parametrize("kind", ["ServiceRequest", "Immunization", "MedicationDispense", "", 5, None])
+def test_other_resources_among_the_drafts_are_left_alone(kind: object) -> None:
+    assert ask(tofacitinib() | {"resourceType": kind}) == []
+
+
+def test_a_request_of_the_wrong_shape_is_refused() -> None:
+    request = hook_request([])
+    request["context"]["draftOrders"] = "drafts"
+    response = post(request)
+    assert response.status_code == 400
+    assert "draftOrders" in response.get_json()["issue"][0]["diagnostics"]
+
+
+# --- versions -------------------------------------------------------------------------------------
+
+PILL = {"value": 1, "system": UCUM, "code": "{pill}"}
+TWICE = {"frequency": 2, "period": 1, "periodUnit": "d"}
+STU3: Json = {
+    "medicationCodeableConcept": TOFACITINIB,
+    "dosageInstruction": [{"timing": {"repeat": TWICE}, "doseQuantity": PILL}],
+}
+R4: Json = {
+    "medicationCodeableConcept": TOFACITINIB,
+    "dosageInstruction": [{"timing": {"repeat": TWICE}, "doseAndRate": [{"doseQuantity": PILL}]}],
+}
+DSTU2: Json = {
+    "resourceType": "MedicationOrder",
+    "subject": None,
+    "patient": {"reference": "Patient/p1"},
+    "medicationCodeableConcept": TOFACITINIB,
+    "dosageInstruction": [
+        {"timing": {"repeat": {"frequency": 2, "period": 1, "periodUnits": "d"}}, "doseQuantity": PILL}
+    ],
+}
+VERSIONS = {"R4": R4, "STU3": STU3, "DSTU2": DSTU2}
+
+
+def said(found: list[Json]) -> set[tuple[str, str, str]]:
+    return {(f["id"], f["outcome"], f["severity"]) for f in findings(found).values()}
+
+
+def shaped(version: Json) -> Json:
+    return {name: value for name, value in (draft("tofacitinib") | version).items() if value is not None}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_versions_of_fhir_give_the_same_findings(version: str) -> None:
+    found = ask(shaped(VERSIONS[version]))
+    assert said(found) == said(ask(shaped(R4)))
+    one = dose(found)
+    assert one is not None and one["order"] == {"mgPerDay": 10, "verdict": "over"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_suggestion_keeps_the_shape_of_its_draft(version: str) -> None:
+    before = shaped(VERSIONS[version])
+    (suggestion,) = suggestions(ask(before))
+    after = suggestion["actions"][0]["resource"]
+    (written,) = after["dosageInstruction"]
+    assert {**after, "dosageInstruction": 0} == {**before, "dosageInstruction": 0}
+    assert ("doseAndRate" in written) is (version == "R4")
+    assert ("doseQuantity" in written) is (version != "R4")
+    assert ("periodUnits" in written["timing"]["repeat"]) is (version == "DSTU2")
+
+
+SHAPES: dict[str, tuple[Json, bool]] = {
+    # drafts without a dose, and whether the suggestion is in STU3 shape
+    "nothing said": ({}, False),
+    "STU3 context": ({"context": {"reference": "Encounter/1"}}, True),
+    "STU3 requester": ({"requester": {"agent": {"reference": "Practitioner/1"}}}, True),
+    "R4 requester": ({"requester": {"reference": "Practitioner/1"}}, False),
+    "STU3 dose range": ({"dosageInstruction": [{"doseRange": {"low": quantity(4, "mg")}}]}, True),
+    "oddities": ({"dosageInstruction": ["odd"]}, False),
+}
+
+
+@pytest.mark.parametrize(("members", "is_stu3"), SHAPES.values(), ids=SHAPES)
+def test_the_version_is_told_by_the_shape(members: Json, is_stu3: bool) -> None:
+    (suggestion,) = suggestions(ask(draft("tofacitinib") | members))
+    (written,) = suggestion["actions"][0]["resource"]["dosageInstruction"]
+    assert ("doseQuantity" in written) is is_stu3
+
+
+# --- doses ----------------------------------------------------------------------------------------
+
+DOSES: dict[str, tuple[Json, str, int | None]] = {
+    # dosageInstruction of tofacitinib at 28.5 kg (4 mg twice daily), verdict, mg per day
+    "match": ({"dosageInstruction": [dosage(4)]}, "match", 8),
+    "in g": ({"dosageInstruction": [dosage("0.004", unit="g")]}, "match", 8),
+    "morning and evening": ({"dosageInstruction": divided(MORN=4, EVE=4)}, "match", 8),
+    "object for list": ({"dosageInstruction": dosage(4)}, "match", 8),
+    "over": ({"dosageInstruction": [dosage(5)]}, "over", 10),
+    "under": ({"dosageInstruction": [dosage(2)]}, "under", 4),
+    "same total, once": ({"dosageInstruction": [dosage(8, 1)]}, "schedule", 8),
+    "same total, four times": ({"dosageInstruction": [dosage(2, 4)]}, "schedule", 8),
+    "none": ({}, "absent", None),
+    "empty list": ({"dosageInstruction": []}, "absent", None),
+    "timing alone": ({"dosageInstruction": [{"timing": {"repeat": TWICE}}]}, "absent", None),
+    "words": ({"dosageInstruction": [{"text": "4 mg twice daily"}]}, "unreadable", None),
+    "per kg": ({"dosageInstruction": [dosage(1, unit="mg/kg")]}, "unreadable", None),
+    "a number in quotes": (
+        {
+            "dosageInstruction": [
+                {"timing": {"repeat": TWICE}, "doseAndRate": [{"doseQuantity": {"value": "4"}}]}
+            ]
+        },
+        "unreadable",
+        None,
+    ),
+    "odd": ({"dosageInstruction": "4 mg"}, "unreadable", None),
+    "millilitres of an unknown solution": ({"dosageInstruction": [dosage(4, unit="mL")]}, "unreadable", None),
+}
+
+
+@pytest.mark.parametrize(("members", "verdict", "total"), DOSES.values(), ids=DOSES)
+def test_the_drafted_dose_against_the_row(members: Json, verdict: str, total: int | None) -> None:
+    found = ask(draft("tofacitinib") | members)
+    one = dose(found)
+    assert one is not None
+    assert one["id"] == "TOFA-DOSE-04"
+    assert one["order"] == (
+        {"verdict": verdict} if total is None else {"mgPerDay": total, "verdict": verdict}
+    )
+    assert bool(suggestions(found)) is (verdict != "match")
+    if verdict == "unreadable":
+        assert ("doseDrafted", "unreadable") in missing(found)
+
+
+def test_millilitres_of_the_oral_solution() -> None:
+    solution = {"text": "tofacitinib 1 mg/mL oral solution"}
+    found = ask(
+        draft("tofacitinib", medicationCodeableConcept=solution, dosageInstruction=[dosage(4, unit="mL")])
+    )
+    one = dose(found)
+    assert one is not None and one["order"] == {"mgPerDay": 8, "verdict": "match"}
+
+
+def test_notes_on_the_product_are_told() -> None:
+    clash = {**TOFACITINIB, "text": "tofacitinib 11 mg tablet"}
+    found = texts(ask(draft("tofacitinib", medicationCodeableConcept=clash)))
+    assert (
+        "The product of the draft: the product code, the Medication resource and the words do not agree"
+        in found
+    )
+    assert "does not say which form" in texts(ask(draft("tofacitinib", 4)))
+
+
+def test_an_empty_draft_gets_no_card() -> None:
+    """The form of a client before a drug is chosen."""
+    bare = {"resourceType": "MedicationRequest", "id": "d1", "status": "draft"}
+    request = hook_request([bare])
+    request["context"]["draftOrders"] = {"resourceType": "Bundle", "entry": bundle(bare)["entry"]}
+    assert cards(request) == []

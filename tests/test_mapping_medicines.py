@@ -1,0 +1,237 @@
+"""Which medicine an order names: codes old and new, names where there is no code, references of every kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from builders import (
+    ATC,
+    DMD,
+    RXNORM,
+    SNOMED,
+    Json,
+    ask,
+    cards,
+    concept,
+    draft,
+    findings,
+    given,
+    hook_request,
+    ours,
+    post,
+    prefetch_of,
+    texts,
+)
+
+BY_NAME = "recognised by its name"
+
+
+def ordered(**medicine: Any) -> list[Json]:
+    """The cards of an order whose medicine is said like this."""
+    return ask(draft("tofacitinib", 4, medicationCodeableConcept=None) | medicine)
+
+
+def drug_of(found: list[Json]) -> str:
+    drugs = {finding["drug"] for card in found for finding in ours(card)["findings"]}
+    return drugs.pop() if len(drugs) == 1 else "-" if not drugs else "several"
+
+
+CODES = {
+    "RxNorm ingredient": (concept("1357536", RXNORM), "tofacitinib"),
+    "RxNorm product": (concept("1357541", RXNORM), "tofacitinib"),
+    "RxNorm brand": (concept("1357547", RXNORM), "tofacitinib"),
+    "RxNorm by OID": (concept("1357536", "urn:oid:2.16.840.1.113883.6.88"), "tofacitinib"),
+    "ATC": (concept("L04AF01", ATC), "tofacitinib"),
+    "old ATC": (concept("L04AA29", ATC), "tofacitinib"),
+    "dm+d VTM": (concept("704316006", DMD), "tofacitinib"),
+    "dm+d VTM as SNOMED CT": (concept("704316006", SNOMED), "tofacitinib"),
+    "ingredient": (concept("704314009", SNOMED), "tofacitinib"),
+    "baricitinib, RxNorm": (concept("2047232", RXNORM), "baricitinib"),
+    "baricitinib, ATC": (concept("L04AF02", ATC), "baricitinib"),
+    "baricitinib, old ATC": (concept("L04AA37", ATC), "baricitinib"),
+    "baricitinib, dm+d": (concept("34345911000001107", DMD), "baricitinib"),
+    "ruxolitinib, ATC": (concept("L01EJ01", ATC), "ruxolitinib"),
+    "ruxolitinib, old ATC": (concept("L01XE18", ATC), "ruxolitinib"),
+    "ruxolitinib, product": (concept("1193339", RXNORM), "ruxolitinib"),
+    "second of two codings": (
+        {"coding": [{"system": "http://x", "code": "1"}, {"system": ATC, "code": "L04AF02"}]},
+        "baricitinib",
+    ),
+    "a code that lost its quotation marks": (
+        {"coding": [{"system": RXNORM, "code": 1357536}]},
+        "tofacitinib",
+    ),
+    "a coding that lost its list": ({"coding": {"system": RXNORM, "code": "1357536"}}, "tofacitinib"),
+}
+
+
+@pytest.mark.parametrize(("code", "drug"), CODES.values(), ids=CODES)
+def test_jak_inhibitors_by_code(code: Json, drug: str) -> None:
+    found = ordered(medicationCodeableConcept=code)
+    assert drug_of(found) == drug
+    assert BY_NAME not in texts(found)
+
+
+NAMES = {
+    "text": ({"text": "Tofacitinib 5 mg tablets"}, "tofacitinib"),
+    "brand": ({"text": "XELJANZ"}, "tofacitinib"),
+    "brand of baricitinib": ({"text": "Olumiant 2mg"}, "baricitinib"),
+    "brand of ruxolitinib": ({"text": "jakavi"}, "ruxolitinib"),
+    "display of an unknown code": (
+        {
+            "coding": [
+                {"system": RXNORM, "code": "BARI-PLACEHOLDER", "display": "baricitinib 2 MG Oral Tablet"}
+            ]
+        },
+        "baricitinib",
+    ),
+    "display of a local code": ({"coding": [{"code": "x", "display": "Baricitinib"}]}, "baricitinib"),
+    "code of a class": (concept("L04AF", ATC, "Tofacitinib 5 mg"), "tofacitinib"),
+    "code of another medicine": (concept("L04AX03", ATC, "Tofacitinib 5 mg"), "tofacitinib"),
+}
+
+
+@pytest.mark.parametrize(("code", "drug"), NAMES.values(), ids=NAMES)
+def test_jak_inhibitors_by_name_are_flagged(code: Json, drug: str) -> None:
+    found = ordered(medicationCodeableConcept=code)
+    assert drug_of(found) == drug
+    assert BY_NAME in texts(found)
+
+
+NO_CONCERN: dict[str, Any] = {
+    "methotrexate": concept("L04AX03", ATC, "methotrexate"),
+    "methotrexate by name": {"text": "methotrexate 2.5 mg"},
+    "a name within a word": {"text": "pseudotofacitinibium"},
+    "deucravacitinib, a TYK2 inhibitor": concept("L04AF07", ATC, "deucravacitinib"),
+    "ruxolitinib cream": concept("D11AH09", ATC),
+    "ruxolitinib cream with its name": concept("D11AH09", ATC, "ruxolitinib 15 mg/g cream"),
+    "ruxolitinib cream by name": {"text": "ruxolitinib cream 1.5 %"},
+    "no medicine yet": None,
+    "empty": {},
+    "empty coding": {"coding": []},
+    "words only of nothing": {"text": " "},
+    "an odd shape": "tofacitinib",
+}
+
+
+@pytest.mark.parametrize("code", NO_CONCERN.values(), ids=NO_CONCERN)
+def test_what_is_no_systemic_jak_inhibitor_gets_no_card(code: Any) -> None:
+    assert ordered(medicationCodeableConcept=code) == []
+
+
+def test_the_route_tells_a_cream() -> None:
+    route = {"route": {"coding": [{"system": SNOMED, "code": "6064005"}], "text": "Topical"}}
+    assert ordered(medicationCodeableConcept=concept("1193326", RXNORM), dosageInstruction=[route]) == []
+    by_mouth = {"route": concept("26643006")}
+    found = ordered(medicationCodeableConcept=concept("1193326", RXNORM), dosageInstruction=[by_mouth])
+    assert drug_of(found) == "ruxolitinib"
+
+
+NOT_COVERED = {
+    "upadacitinib": concept("L04AF03", ATC),
+    "old ATC": concept("L04AA44", ATC),
+    "upadacitinib by name": {"text": "Rinvoq 15 mg"},
+    "filgotinib": concept("L04AF04", ATC),
+    "class": concept("704312008", SNOMED),
+    "a newer member of the class": concept("L04AF99", ATC),
+}
+
+
+@pytest.mark.parametrize("code", NOT_COVERED.values(), ids=NOT_COVERED)
+def test_a_jak_inhibitor_that_the_guideline_does_not_cover_gets_a_card_that_says_so(code: Json) -> None:
+    (card,) = ordered(medicationCodeableConcept=code)
+    assert card["indicator"] == "warning"
+    assert "none that the guideline covers" in card["detail"]
+    assert given([card]) == "-"
+
+
+# --- references -----------------------------------------------------------------------------------
+
+MEDICATION: Json = {"resourceType": "Medication", "id": "m1", "code": concept("1357541", RXNORM)}
+INGREDIENT_ONLY: Json = {
+    "resourceType": "Medication",
+    "id": "m1",
+    "code": {"text": "a product"},
+    "ingredient": [{"itemCodeableConcept": concept("1357536", RXNORM)}],
+}
+REFERENCES: dict[str, tuple[Json, Json | None]] = {
+    # members of the order, and the Medication in the prefetch
+    "contained": ({"medicationReference": {"reference": "#m1"}, "contained": [MEDICATION]}, None),
+    "contained, among oddities": (
+        {"medicationReference": {"reference": "#m1"}, "contained": [5, MEDICATION]},
+        None,
+    ),
+    "in the prefetch": ({"medicationReference": {"reference": "Medication/m1"}}, MEDICATION),
+    "absolute": (
+        {"medicationReference": {"reference": "https://ehr.example/fhir/Medication/m1"}},
+        MEDICATION,
+    ),
+    "versioned": ({"medicationReference": {"reference": "Medication/m1/_history/2"}}, MEDICATION),
+    "R5 reference": ({"medication": {"reference": {"reference": "Medication/m1"}}}, MEDICATION),
+    "R5 concept": ({"medication": {"concept": MEDICATION["code"]}}, None),
+    "a concept under the short name": ({"medication": MEDICATION["code"]}, None),
+    "a reference under the short name": ({"medication": {"reference": "Medication/m1"}}, MEDICATION),
+    "by its ingredient": ({"medicationReference": {"reference": "Medication/m1"}}, INGREDIENT_ONLY),
+    "by its ingredient, STU3 and R5": (
+        {"medicationReference": {"reference": "Medication/m1"}},
+        {
+            **INGREDIENT_ONLY,
+            "ingredient": [{"item": {"concept": concept("1", "x")}}, {"item": MEDICATION["code"]}, 7],
+        },
+    ),
+    "by its ingredient, DSTU2": (
+        {"medicationReference": {"reference": "Medication/m1"}},
+        {"resourceType": "Medication", "id": "m1", "product": {"ingredient": [{"item": MEDICATION["code"]}]}},
+    ),
+    "by the words of the reference": (
+        {"medicationReference": {"reference": "Medication/gone", "display": "tofacitinib 5 mg"}},
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("members", "medication"), REFERENCES.values(), ids=REFERENCES)
+def test_medicines_by_reference(members: Json, medication: Json | None) -> None:
+    drafted = draft("tofacitinib", 4, medicationCodeableConcept=None) | members
+    data = prefetch_of(medicines=[medication] if medication else [])
+    assert drug_of(cards(hook_request([drafted], data))) == "tofacitinib"
+
+
+def test_a_medication_may_come_as_another_draft_entry() -> None:
+    drafted = draft(
+        "tofacitinib", 4, medicationCodeableConcept=None, medicationReference={"reference": "Medication/m1"}
+    )
+    assert drug_of(cards(hook_request([drafted, MEDICATION]))) == "tofacitinib"
+
+
+GONE = {"reference": "Medication/gone"}
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"medicationReference": GONE},
+        {"medicationReference": {"reference": "#gone"}},
+        {"medicationReference": {"reference": 5}},
+        {"medicationReference": {"identifier": {"value": "1"}}},
+        {"medication": {"reference": GONE}},
+    ],
+    ids=str,
+)
+def test_nothing_can_be_said_where_no_drug_can_be_had(members: Json) -> None:
+    drafted = draft("tofacitinib", 4, medicationCodeableConcept=None) | members
+    response = post(hook_request([drafted]))
+    assert response.status_code == 412
+    assert response.get_json()["resourceType"] == "OperationOutcome"
+
+
+def test_one_unresolved_draft_among_others_gets_a_card() -> None:
+    unresolved = draft("tofacitinib", 4, id_="d2", medicationCodeableConcept=None, medicationReference=GONE)
+    found = cards(hook_request([draft("tofacitinib", 4), unresolved]))
+    assert given(found) == "TOFA-DOSE-04"
+    assert {finding.get("order") for finding in findings(found).values()} >= {"MedicationRequest/d2"}
+    assert "could not be resolved" in texts(found)
+    methotrexate = draft("tofacitinib", 4, medicationCodeableConcept=concept("L04AX03", ATC))
+    (card,) = cards(hook_request([methotrexate, unresolved]))
+    assert "could not be resolved" in card["detail"]
