@@ -370,6 +370,11 @@ def suggestions(found: list[Json]) -> list[Json]:
     return [suggestion for card in found for suggestion in card.get("suggestions", ())]
 
 
+def updates(found: list[Json]) -> list[Json]:
+    """The suggestions that set a dose."""
+    return [s for s in suggestions(found) if [action["type"] for action in s["actions"]] == ["update"]]
+
+
 def texts(found: list[Json]) -> str:
     """Everything of the cards that a reader or another program sees, the suggested resources apart."""
     bare = json.loads(json.dumps(found, default=str))

@@ -24,8 +24,8 @@ from builders import (
     ours,
     post,
     quantity,
-    suggestions,
     texts,
+    updates,
 )
 
 TOFACITINIB = concept("1357541", RXNORM, "tofacitinib 5 MG Oral Tablet")
@@ -71,8 +71,8 @@ def test_an_id_that_fhir_forbids_does_not_hide_a_draft(id_: str) -> None:
 def test_a_draft_without_id_counts_where_a_selection_has_no_other_draft(id_: object) -> None:
     nameless = tofacitinib() | {"id": id_}
     assert given(ask(nameless, selections=["MedicationRequest/new"])) == "TOFA-DOSE-04"
-    other = draft("baricitinib", 4, id_="d2")
-    assert given(ask(nameless, other, selections=["MedicationRequest/d2"])) == "BARI-JIA-02"
+    found = ask(nameless, draft("ruxolitinib", 4, id_="d2"), selections=["MedicationRequest/d2"])
+    assert {finding["order"] for finding in findings(found).values()} == {"MedicationRequest/d2"}
 
 
 def test_an_odd_drafts_bundle_is_no_fault() -> None:
@@ -162,7 +162,7 @@ def test_the_versions_of_fhir_give_the_same_findings(version: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_suggestion_keeps_the_shape_of_its_draft(version: str) -> None:
     before = shaped(VERSIONS[version])
-    (suggestion,) = suggestions(ask(before))
+    (suggestion,) = updates(ask(before))
     after = suggestion["actions"][0]["resource"]
     (written,) = after["dosageInstruction"]
     assert {**after, "dosageInstruction": 0} == {**before, "dosageInstruction": 0}
@@ -184,7 +184,7 @@ SHAPES: dict[str, tuple[Json, bool]] = {
 
 @pytest.mark.parametrize(("members", "is_stu3"), SHAPES.values(), ids=SHAPES)
 def test_the_version_is_told_by_the_shape(members: Json, is_stu3: bool) -> None:
-    (suggestion,) = suggestions(ask(draft("tofacitinib") | members))
+    (suggestion,) = updates(ask(draft("tofacitinib") | members))
     (written,) = suggestion["actions"][0]["resource"]["dosageInstruction"]
     assert ("doseQuantity" in written) is is_stu3
 
@@ -229,7 +229,7 @@ def test_the_drafted_dose_against_the_row(members: Json, verdict: str, total: in
     assert one["order"] == (
         {"verdict": verdict} if total is None else {"mgPerDay": total, "verdict": verdict}
     )
-    assert bool(suggestions(found)) is (verdict != "match")
+    assert bool(updates(found)) is (verdict != "match")
     if verdict == "unreadable":
         assert ("doseDrafted", "unreadable") in missing(found)
 

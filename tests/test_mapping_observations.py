@@ -310,7 +310,8 @@ def test_normal_bloods_are_judged_by_the_laboratorys_own_range(more: Json, is_no
     data["liver"]["entry"].append({"resource": {k: v for k, v in alt.items() if v is not None}})
     drafted = draft("baricitinib", dosageInstruction=divided(MORN=4, EVE=4))
     found = answered(hook_request([drafted], data))
-    assert given(found) == ("BARI-IFN-05" if is_normal else "-")
+    # Provisional where there is no upper limit to compare multiples of it with.
+    assert given(found).rstrip("?") == ("BARI-IFN-05" if is_normal else "-")
     assert ("BARI-IFN-08" in findings(found)) is not is_normal
 
 

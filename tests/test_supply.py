@@ -1,0 +1,236 @@
+"""Data fetched from the caller's FHIR server: the CDS Hooks sandbox sends a draft and no prefetch.
+
+The drafts are those that the sandbox sends (its R4, STU3 and DSTU2 shapes, a half-typed date); the FHIR servers are
+small ones on 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from builders import (
+    POLY_JIA,
+    RXNORM,
+    UCUM,
+    Json,
+    bundle,
+    cards,
+    concept,
+    dose,
+    draft,
+    findings,
+    given,
+    hook_request,
+    missing,
+    outcome,
+    post,
+    prefetch_of,
+)
+from fault_servers import Behaviour, Server, answer, hang, reset, resources, truncate
+
+from cds_service.json_reader import write_json
+from fhir_mappings.prefetch import templates
+
+TOKEN = "{{context.patientId}}"
+GONE = {"reference": "Medication/m1"}
+
+
+def fhir(data: Json, **more: Json) -> Behaviour:
+    """A FHIR server that answers each of our templates with that key of ``data``, and ``more`` by path."""
+    by_path = {
+        f"/fhir/{template.replace(TOKEN, 'p1').replace('|', '%7C')}": data[name]
+        for name, template in templates().items()
+        if name in data
+    }
+    by_path |= {f"/fhir/{path}": body for path, body in more.items()}
+    return resources(json.loads(write_json(by_path)))  # the small servers know no Decimals
+
+
+def sandbox(
+    version: str, *, hook: str = "order-select", code: Json | None = None, start: str | None = None
+) -> Json:
+    """A request of the sandbox: category as an object, tablets without a unit, no prefetch, Bundle without type."""
+    order: Json = {
+        "resourceType": "MedicationRequest",
+        "id": "request-123",
+        "status": "draft",
+        "subject": {"reference": "Patient/p1"},
+        "authoredOn": "2026-05-30",
+        "intent": "order",
+        "category": {"coding": [{"system": "http://example.org", "code": "community"}]},
+        "medicationCodeableConcept": code or concept("1357541", RXNORM, "tofacitinib 5 MG Oral Tablet"),
+    }
+    repeat: Json = {"frequency": 1, "period": 1, "periodUnit": "d"}
+    if start is not None:
+        repeat["boundsPeriod"] = {"start": start}
+    pill = {"value": 1, "system": UCUM, "code": "{pill}"}
+    if version == "R4":
+        order["dosageInstruction"] = [{"timing": {"repeat": repeat}, "doseAndRate": [{"doseQuantity": pill}]}]
+    else:
+        order["dosageInstruction"] = [{"timing": {"repeat": repeat}, "doseQuantity": pill}]
+    if version == "DSTU2":
+        order |= {"resourceType": "MedicationOrder", "id": "order-123", "patient": order.pop("subject")}
+        order["dateWritten"] = order.pop("authoredOn")
+        repeat["periodUnits"] = repeat.pop("periodUnit")
+    selections = [f"{order['resourceType']}/{order['id']}"] if hook == "order-select" else None
+    request = hook_request([], hook=hook, selections=selections)
+    request["context"]["draftOrders"] = {"resourceType": "Bundle", "entry": [{"resource": order}]}
+    del request["prefetch"]
+    return request
+
+
+BARICITINIB = {
+    "text": "baricitinib 2 MG Oral Tablet",
+    "coding": [{"display": "baricitinib 2 MG Oral Tablet", "system": RXNORM, "code": "BARI-PLACEHOLDER"}],
+}
+CAPTURES: dict[str, tuple[Json, str, str, int]] = {
+    # request, dose row, verdict, drafted mg per day
+    "13 baricitinib by a suggestion": (sandbox("R4", code=BARICITINIB), "BARI-JIA-02", "under", 2),
+    "14 the same, signed": (sandbox("R4", hook="order-sign", code=BARICITINIB), "BARI-JIA-02", "under", 2),
+    "16 DSTU2 server": (sandbox("DSTU2"), "TOFA-DOSE-04", "under", 5),
+    "17 STU3 server": (sandbox("STU3"), "TOFA-DOSE-04", "under", 5),
+    "19 half a date": (sandbox("R4", start="Invalid date"), "TOFA-DOSE-04", "under", 5),
+    "19 an early year": (sandbox("R4", start="0002-01-01"), "TOFA-DOSE-04", "under", 5),
+}
+
+
+@pytest.mark.parametrize(("request_", "row", "verdict", "total"), CAPTURES.values(), ids=CAPTURES)
+def test_missing_keys_are_fetched(request_: Json, row: str, verdict: str, total: int) -> None:
+    with Server(fhir(prefetch_of())) as server:
+        found = cards(request_ | {"fhirServer": server.base})
+    assert given(found) == row
+    one = dose(found)
+    assert one is not None and one["order"] == {"mgPerDay": total, "verdict": verdict}
+    assert not missing(found)
+
+
+@pytest.mark.parametrize("request_", [row[0] for row in CAPTURES.values()], ids=CAPTURES)
+def test_without_the_fhir_server_nothing_can_be_said(request_: Json) -> None:
+    with Server(reset) as server:
+        gone = server.base
+    for base in (gone, "https://ehr.example/fhir", None):
+        response = post({**request_, "fhirServer": base})
+        assert response.status_code == 412
+        assert response.get_json()["resourceType"] == "OperationOutcome"
+
+
+FAULTS: dict[str, Behaviour] = {
+    "404": answer(404, {"resourceType": "OperationOutcome"}),
+    "401": answer(401, {"resourceType": "OperationOutcome"}),
+    "500": answer(500),
+    "not JSON": answer(200, "<html>"),
+    "reset": reset,
+    "truncated": truncate,
+    "another type": answer(200, {"resourceType": "CapabilityStatement"}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_fhir_server_that_fails_costs_its_keys_only(fault: Behaviour) -> None:
+    """The patient came with the request: cards without a firm dose, each gap with a reason."""
+    request = sandbox("R4") | {"prefetch": {"patient": prefetch_of()["patient"]}}
+    with Server(fault) as server:
+        found = cards(request | {"fhirServer": server.base})
+    assert given(found) == "-"
+    assert {reason for fact, reason in missing(found) if fact in ("weight", "indication")} <= {
+        "failed",
+        "not-supplied",
+        "unreadable",
+    }
+    assert ("weight", "absent") not in missing(found)
+
+
+def test_a_fhir_server_that_hangs_is_given_up() -> None:
+    request = sandbox("R4") | {"prefetch": {"patient": prefetch_of()["patient"]}}
+    with Server(hang) as server:
+        found = cards(request | {"fhirServer": server.base})
+    assert given(found) == "-"
+    assert ("weight", "not-supplied") in missing(found) or ("weight", "failed") in missing(found)
+
+
+def test_what_was_supplied_is_not_fetched_again() -> None:
+    """Not even an empty or failed key: it was answered."""
+    data = prefetch_of()
+    weight = data.pop("growth")
+    with Server(fhir({"growth": weight})) as server:
+        found = cards(
+            hook_request([draft("tofacitinib", 4)], data | {"liver": outcome()}) | {"fhirServer": server.base}
+        )
+    assert given(found) == "TOFA-DOSE-04"
+    assert len(server.heads) == 1
+    assert server.heads[0].startswith("GET /fhir/Observation?patient=p1&code=")
+
+
+def test_the_rest_of_a_broken_off_page_is_fetched() -> None:
+    data = prefetch_of()
+    entries = data["growth"]["entry"]
+    with Server(fhir({}, **{"page2": bundle(*(entry["resource"] for entry in entries[1:]))})) as server:
+        link = [{"relation": "next", "url": f"{server.base}/page2"}]
+        first = bundle(entries[0]["resource"], link=link)
+        request = hook_request([draft("tofacitinib", 4)], data | {"growth": first})
+        assert given(cards(request | {"fhirServer": server.base})) == "TOFA-DOSE-04"
+    found = cards(request | {"fhirServer": server.base})  # the server has gone
+    assert given(found) == "TOFA-DOSE-04?"
+    assert ("weight", "partial-page") in missing(found)
+
+
+def test_a_next_page_on_another_server_is_not_followed() -> None:
+    data = prefetch_of()
+    with Server(answer(200, bundle())) as other, Server(fhir({})) as server:
+        data["growth"]["link"] = [{"relation": "next", "url": f"{other.base}/page2"}]
+        found = cards(hook_request([draft("tofacitinib", 4)], data) | {"fhirServer": server.base})
+    assert other.connections == 0
+    assert ("weight", "partial-page") in missing(found)
+
+
+MEDICATION = {"resourceType": "Medication", "id": "m1", "code": concept("1357541", RXNORM)}
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"medicationReference": GONE}, {"medication": {"reference": GONE}}],
+    ids=["R4", "R5"],
+)
+def test_a_medication_that_a_draft_refers_to_is_fetched(members: Json) -> None:
+    drafted = draft("tofacitinib", 4, medicationCodeableConcept=None) | members
+    with Server(fhir({}, **{"Medication/m1": MEDICATION})) as server:
+        found = cards(hook_request([drafted]) | {"fhirServer": server.base})
+    assert given(found) == "TOFA-DOSE-04"
+    with Server(answer(404)) as server:
+        assert post(hook_request([drafted]) | {"fhirServer": server.base}).status_code == 412
+
+
+@pytest.mark.parametrize(
+    "reference", ["http://169.254.0.1/fhir/Medication/../x", "Medication/a b", "urn:uuid:1", "#m"]
+)
+def test_only_a_plain_reference_is_fetched(reference: str) -> None:
+    drafted = draft(
+        "tofacitinib", 4, medicationCodeableConcept=None, medicationReference={"reference": reference}
+    )
+    with Server(fhir({})) as server:
+        assert post(hook_request([drafted]) | {"fhirServer": server.base}).status_code == 412
+    assert server.connections == 0
+
+
+def test_the_token_goes_to_the_fhir_server_and_nowhere_else() -> None:
+    authorization: dict[str, Any] = {
+        "access_token": "secret-of-the-test",
+        "token_type": "Bearer",
+        "expires_in": 300,
+        "scope": "patient/*.read",
+        "subject": "jaki",
+    }
+    with Server(fhir(prefetch_of())) as server:
+        response = post(sandbox("R4") | {"fhirServer": server.base, "fhirAuthorization": authorization})
+    assert response.status_code == 200
+    assert all("Authorization: Bearer secret-of-the-test" in head for head in server.heads)
+    assert b"secret-of-the-test" not in response.data
+
+
+def test_the_fetched_conditions_give_the_indication() -> None:
+    with Server(fhir(prefetch_of(conditions=[POLY_JIA]))) as server:
+        found = findings(cards(sandbox("R4") | {"fhirServer": server.base}))
+    sources = {item["source"] for item in found["TOFA-DOSE-04"]["evidence"] if item["fact"] == "indication"}
+    assert sources <= {"Condition/c0"}
