@@ -72,6 +72,7 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
     if not occasion.notes:
         notes = [f for f in notes if f.kind is not Kind.NOTE]
     warnings.sort(key=lambda f: f.kind is not Kind.ALERT)
+    notes.sort(key=lambda f: _NOTES_ORDER.index(f.kind))
     groups: list[tuple[str, list[Finding]]] = [("critical", found) for found in _by_trigger(critical)]
     if len(groups) > MOST_CRITICAL_CARDS:
         groups = [("critical", critical)]
@@ -87,6 +88,10 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
             _card(name, found, order, occasion, leads=index == 0 and a.dose is None and not order.running)
         )
     return sorted(cards, key=lambda card: Severity(card.indicator).rank)
+
+
+_NOTES_ORDER = (Kind.ALERT, Kind.DOSE, Kind.ORDER, Kind.PLAN, Kind.NOTE)
+"""What to do stands before what to know."""
 
 
 def _by_trigger(findings: Sequence[Finding]) -> list[list[Finding]]:
@@ -320,7 +325,7 @@ def _headline(name: str, who: str, findings: Sequence[Finding]) -> str:
     if first.outcome is Outcome.OUTSIDE_GUIDELINE:
         return f"{who}: no dose suggested - outside the ages and weights that the guideline covers{more}"
     if name == "notes":
-        return f"{who}: notes - {say}{more}"
+        return f"{who}: plan and notes - {say}{more}"
     return f"{who}: {label}{say}{more}"
 
 
