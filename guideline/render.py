@@ -224,6 +224,12 @@ def _effects(row: Row) -> Iterator[str]:
         yield "nor is one while this cannot be assessed"
     if row.reduces:
         yield "a lower or otherwise split draft is then not called wrong"
+    if row.interrupts:
+        yield "interrupts, reduces or stops the drug, so WITH-01 stands beside it in interferonopathy"
+    if row.makes_provisional:
+        yield "the dose is provisional until it is settled"
+    if row.reassures:
+        yield "an old or doubtful value leaves it open"
 
 
 def _capital(text: str) -> str:
