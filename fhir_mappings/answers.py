@@ -54,18 +54,27 @@ def read_answers(pool: Pool, patient_id: str, today: date) -> dict[str, Answers]
         names = [name for concept in concepts_in(resource.get("code")) for name in wanted.get(concept, ())]
         if not names or not is_of_patient(resource, patient_id) or status_of(resource) not in _FINAL:
             continue
-        on = _when(resource)
-        if on is None or on > today + timedelta(days=1):
-            continue
-        answer = Answer(
-            "unclear" if is_modified(resource) else _meaning(resource), min(on, today), reference(resource)
-        )
+        answer = _answer(resource, today)
         for name in dict.fromkeys(names):
             found[name].append(answer)
     return {
-        name: Answers(tuple(sorted(answers, key=lambda a: a.on, reverse=True)), pool.gap("answers", name))
+        name: Answers(tuple(sorted(answers, key=_newest_first, reverse=True)), pool.gap("answers", name))
         for name, answers in found.items()
     }
+
+
+def _answer(resource: Resource, today: date) -> Answer:
+    """One result. Without a usable date it may be the newest: it counts as of today, but never as negative."""
+    meaning = "unclear" if is_modified(resource) else _meaning(resource)
+    on = _when(resource)
+    if on is None or on > today + timedelta(days=1):
+        return Answer(meaning if meaning == "positive" else "unclear", today, reference(resource))
+    return Answer(meaning, min(on, today), reference(resource))
+
+
+def _newest_first(answer: Answer) -> tuple[date, int, str]:
+    """Of results of one day the gravest counts, whatever the order in which they came."""
+    return answer.on, ("negative", "unclear", "positive").index(answer.meaning), answer.source
 
 
 def _when(resource: Resource) -> date | None:
@@ -84,9 +93,9 @@ def _meaning(resource: Resource) -> str:
     concepts = concepts_in(value)
     if concepts & _POSITIVE or _CURRENT_SMOKER in concepts:
         return "negative" if _negated(value) else "positive"
-    if concepts & _NEGATIVE or is_negation(value):
-        return "negative"
     flags = {code.upper() for _, code in codings(resource.get("interpretation"))}
+    if concepts & _NEGATIVE or is_negation(value):
+        return "unclear" if flags & _POSITIVE_FLAGS else "negative"
     if flags & _POSITIVE_FLAGS:
         return "positive"
     if flags & _NEGATIVE_FLAGS:
@@ -107,10 +116,12 @@ def _in_words(resource: Resource, value: object) -> str:
         lowered = word.lower()
         if _UNCLEAR_WORDS.search(lowered):
             return "unclear"
-        if _NEGATIVE_WORDS.search(lowered):
-            return "negative"
-        if _POSITIVE_WORDS.search(lowered):
-            return "positive"
+        rest = _NEGATIVE_WORDS.sub(" ", lowered)
+        negative, positive = rest != lowered, _POSITIVE_WORDS.search(rest) is not None
+        if negative and positive:  # "positive; negative control valid"
+            return "unclear"
+        if negative or positive:
+            return "negative" if negative else "positive"
     return "unclear"
 
 

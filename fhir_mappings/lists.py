@@ -85,7 +85,8 @@ class Lists:
 def read_lists(pool: Pool, patient_id: str, drafts: Iterable[Resource] = ()) -> Lists:
     """Every list of the record; the request's ``drafts`` are a list of their own, never history."""
     drafts = tuple(drafts)
-    drafted = frozenset(reference(resource) for resource in drafts)
+    # A draft without id is named by its type alone, like any other resource without id.
+    drafted = frozenset(own for resource in drafts if "/" in (own := reference(resource)))
     conditions, active = _conditions(pool, patient_id)
     medications, orders = _medications(pool, patient_id, drafted)
     return Lists(

@@ -21,6 +21,7 @@ from builders import (
     RXNORM,
     SAVI,
     Json,
+    answer,
     bundle,
     cards,
     comparable,
@@ -44,8 +45,8 @@ from builders import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-few = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-many = settings(few, max_examples=100)
+few = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+many = settings(few, max_examples=60)
 
 POUND = Decimal("0.45359237")
 INCH = Decimal("2.54")
@@ -74,7 +75,7 @@ def children(draw: st.DrawFn) -> Json:
     }
 
 
-def answer(child: Json, drug: str, mg: int = 4) -> list[Json]:
+def answered(child: Json, drug: str, mg: int = 4) -> list[Json]:
     return cards(hook_request([draft(drug, mg)], prefetch_of(**child)))
 
 
@@ -241,8 +242,8 @@ def test_what_has_nothing_to_do_with_it_changes_nothing(child: Json, drug: str) 
 @given(child=children(), other=creatinines, mg=st.sampled_from([2, 4, 6]))
 def test_a_lower_egfr_never_raises_the_baricitinib_dose(child: Json, other: Decimal, mg: int) -> None:
     low, high = sorted([child["creatinine"], other])
-    better = dose(answer({**child, "creatinine": low, "medicines": []}, "baricitinib", mg))
-    worse = dose(answer({**child, "creatinine": high, "medicines": []}, "baricitinib", mg))
+    better = dose(answered({**child, "creatinine": low, "medicines": []}, "baricitinib", mg))
+    worse = dose(answered({**child, "creatinine": high, "medicines": []}, "baricitinib", mg))
     if worse is not None:
         assert better is not None
         assert worse["mgPerDay"] <= better["mgPerDay"]
@@ -299,8 +300,9 @@ def _keys() -> list[str]:
 def test_losing_a_key_never_makes_a_dose_firm(who: str, drug: str) -> None:
     drafted = [draft(drug, 4)]
     before = firmness(cards(hook_request(drafted, prefetch_of(**CHILDREN_WITH_LESS[who]))))
-    for name in _keys():
-        for loss in (None, *LOSSES.values()):
+    ways = [None, *LOSSES.values()]
+    for index, name in enumerate(_keys()):
+        for loss in (ways[0], ways[1], ways[2 + (index + len(who)) % (len(ways) - 2)]):
             data = prefetch_of(**CHILDREN_WITH_LESS[who])
             value = data.pop(name)
             if loss is not None:
@@ -434,6 +436,29 @@ def rich() -> Json:
             "performedPeriod": {"start": "2020"},
         }
     )
+    load = observation("weight", "3.2", "{Log_copies}/mL", id_="bk", code=concept("43201-3", LOINC))
+    load["specimen"] = {"display": "urine", "text": "urine"}
+    pregnancy = answer("19080-1", "260385009", "hcg") | {
+        "interpretation": [concept("NEG", "http://example.org")]
+    }
+    said = answer("71773-6", "260385009", "igra-2") | {"valueString": "not detected", "conclusion": "none"}
+    request["prefetch"]["virusLoads"] = bundle(load)
+    request["prefetch"]["statuses"] = bundle(pregnancy, {**said, "resourceType": "DiagnosticReport"})
+    operation = {
+        "resourceType": "ServiceRequest",
+        "id": "op",
+        "status": "active",
+        "intent": "order",
+        "subject": subject,
+        "category": [concept("387713003")],
+        "occurrenceDateTime": "2026-06-10",
+    }
+    request["prefetch"]["plannedOperations"] = bundle(operation)
+    vaccine = {"resourceType": "Immunization", "id": "vac", "status": "not-done", "patient": subject}
+    vaccine["vaccineCode"] = concept("21", "http://hl7.org/fhir/sid/cvx", "varicella")
+    recommended = {"resourceType": "ImmunizationRecommendation", "id": "rec", "patient": subject}
+    recommended["recommendation"] = [{"vaccineCode": [vaccine["vaccineCode"]]}]
+    request["context"]["draftOrders"]["entry"] += [{"resource": vaccine}, {"resource": recommended}]
     return request
 
 
@@ -534,13 +559,13 @@ def assert_unbroken(request: Json, *, drafts_whole: bool) -> None:
 @pytest.mark.parametrize("bad", BAD, ids=repr)
 def test_nothing_in_the_data_breaks_the_service(bad: Any) -> None:
     """One value of the wrong kind anywhere in the prefetch: no 5xx, no internal failure, never an empty answer."""
-    for path in PLACES_IN_DATA[BAD.index(bad) % 6 :: 6]:
+    for path in PLACES_IN_DATA[BAD.index(bad) :: 12]:
         assert_unbroken(changed(RICH, path, bad), drafts_whole=True)
 
 
 @pytest.mark.parametrize("bad", BAD, ids=repr)
 def test_nothing_in_the_drafts_breaks_the_service(bad: Any) -> None:
-    for path in PLACES_IN_DRAFTS[BAD.index(bad) % 2 :: 2]:
+    for path in PLACES_IN_DRAFTS[BAD.index(bad) % 3 :: 3]:
         assert_unbroken(changed(RICH, path, bad), drafts_whole=False)
 
 
@@ -573,7 +598,7 @@ CANARIES = [
 def test_no_text_of_the_request_reaches_a_card(canary: str) -> None:
     """Every string of the data and the drafts in turn; only the suggested resource may hold it."""
     strings = [p for p in (*PLACES_IN_DATA, *PLACES_IN_DRAFTS) if isinstance(_at(RICH, p), str)]
-    for path in strings[CANARIES.index(canary) % 2 :: 2]:
+    for path in strings[CANARIES.index(canary) :: 4]:
         if path[-1] in ("id", "reference") and canary == CANARY:
             continue  # a well-formed id is the `source` of evidence
         response = post(changed(RICH, path, canary))
