@@ -42,8 +42,9 @@ def test_the_page_tells_every_row_with_its_citation_and_words() -> None:
 
 
 def test_the_page_tells_every_fact_once() -> None:
+    page = facts_page()
     for name in vocabulary():
-        assert facts_page().count(f"| `{name}` |") == 1
+        assert page.count(f"| `{name}` |") == 1
 
 
 def plain(text: str) -> str:
