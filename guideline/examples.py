@@ -50,7 +50,7 @@ from guideline.record import (
 )
 from guideline.sources import egfr_constant
 from guideline.tables import Tables
-from guideline.values import Cause, Doubtful, Fact, Interval, Known, Missing, Reason
+from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
 from guideline.words import unit_words
 from guideline.yaml_text import read_yaml
 
@@ -65,8 +65,12 @@ _CASE_KEYS = {
 _OF_THE_CASE = {
     "on", "age", "born", "sex", "egfr", "indication", "jiaCategory", "onRecord", "form", "modifiedRelease",
     "draft", "running", "orders", "ordersGap", "barJdmTrialOpen",
-    "immunizations", "immunizationsGap", "taken", "ending",
+    "immunizations", "immunizationsGap", "taken", "ending", "sets",
 }  # fmt: skip
+_OF_A_SET = (
+    "egfr", "haemoglobin", "whiteCells", "neutrophils", "lymphocytes", "platelets", "alt", "ast", "bilirubin",
+    "crp", "esr",
+)  # fmt: skip
 _TIMES = {"once": Decimal(1), "twice": Decimal(2), "three times": Decimal(3), "four times": Decimal(4)}
 _NUMBER = r"-?\d+(?:\.\d+)?"
 _RESULT = re.compile(
@@ -237,7 +241,8 @@ def _example(
     child = case.get("child", group.get("child"))
     if child not in children:
         raise ValueError(f'child "{child}" is not in {_CHILDREN}; describe it there')
-    facts = {**children[child], **group.get("facts", {}), **case.get("facts", {})}
+    shared, own = {**children[child], **group.get("facts", {})}, case.get("facts", {})
+    facts = {**shared, **_sets(shared, own.get("sets", shared.get("sets"))), **own}
     drug = case.get("drug", group["drug"])
     record = _record(facts, drug)
     policy = load_policy()
@@ -259,6 +264,13 @@ def _example(
         reference=tuple(case["reference"]) if "reference" in case else None,
         view=case.get("view") == YES,
     )
+
+
+def _sets(shared: Mapping[str, Any], days: list[str] | None) -> Mapping[str, list[str]]:
+    """``sets: [30 days ago, 60 days ago]``: the child's bloods, each taken on all of these days."""
+    if days is None:
+        return {}
+    return {name: [f"{shared[name]}, {day}" for day in days] for name in _OF_A_SET if name in shared}
 
 
 def _expected(text: str) -> Expected:
@@ -303,15 +315,26 @@ def ordered_dose(text: str) -> OrderedDose:
     raise ValueError(f'"{text}" is no dose; write for example "4 mg twice daily" or "2/-/2"')
 
 
-def _choice(name: str, text: str) -> Fact:
-    """``yes``, ``yes, doubtful``, or a reason why the fact is missing."""
+def _choice(name: str, text: str, on: date = TODAY) -> Fact:
+    """``yes``, ``yes, ambiguous`` (in doubt), ``yes, of ruxolitinib``, ``yes, 30 days ago``, or a reason."""
     kind = vocabulary()[name]
-    value, _, doubt = text.partition(", ")
+    value, *parts = text.split(", ")
     if value in list(Reason):
         return Missing.of(kind.named, Reason(value))
     if value not in kind.options:
         raise ValueError(f'{name} "{value}" is none of {", ".join(kind.options)} and no reason')
-    return Doubtful(value, (Cause(kind.named, Reason(doubt)),)) if doubt else Known(value)
+    evidence: list[Evidence] = []
+    doubts: list[Cause] = []
+    for part in parts:
+        if part.startswith("of "):
+            evidence.append(Evidence(kind.named, part.removeprefix("of "), source=f"Entry/{part}"))
+        elif _AGO.match(part):
+            evidence.append(Evidence(kind.named, value, on=_days_ago(part, on), source=f"Entry/{name}"))
+        else:
+            doubts.append(Cause(kind.named, Reason(part)))
+    if doubts:
+        return Doubtful(value, tuple(doubts), tuple(evidence))
+    return Known(value, tuple(evidence))
 
 
 def _record(facts: Mapping[str, Any], drug: str) -> Record:
@@ -330,7 +353,7 @@ def _record(facts: Mapping[str, Any], drug: str) -> Record:
         if kind.read_from == ("answers",):
             answers[name] = _answers(text, on)
         elif kind.kind == "choice":
-            flags[name] = _choice(name, text)
+            flags[name] = _choice(name, text, on)
         elif (results := _results(name, text, on)) is not None:
             series[name] = results
     if "egfr" in facts:
