@@ -23,20 +23,22 @@ def order_names() -> frozenset[str]:
     return frozenset(_orders())
 
 
-def service_request(name: str, patient_id: str, due: date | None) -> tuple[str, dict[str, Any]]:
-    """The words of one test and its draft ServiceRequest. ``KeyError`` for a test that is not in the list."""
+@cache
+def _template(name: str) -> tuple[str, Mapping[str, Any]]:
+    """The words of one test and what all its ServiceRequests share, checked once against the R4B model."""
     entry = _orders()[name]
     code: dict[str, Any] = {"text": entry["text"]}
     if "code" in entry:
         code = {"coding": [{"system": entry["system"], "code": entry["code"]}], **code}
-    resource: dict[str, Any] = {
-        "resourceType": "ServiceRequest",
-        "status": "draft",
-        "intent": "order",
-        "code": code,
-        "subject": {"reference": f"Patient/{patient_id}"},
-    }
+    resource = {"resourceType": "ServiceRequest", "status": "draft", "intent": "order", "code": code}
+    ServiceRequest.model_validate({**resource, "subject": {"reference": "Patient/1"}})
+    return entry["text"], resource
+
+
+def service_request(name: str, patient_id: str, due: date | None) -> tuple[str, dict[str, Any]]:
+    """The words of one test and its draft ServiceRequest. ``KeyError`` for a test that is not in the list."""
+    words, template = _template(name)
+    resource = {**template, "subject": {"reference": f"Patient/{patient_id}"}}
     if due is not None:
         resource["occurrenceDateTime"] = due.isoformat()
-    ServiceRequest.model_validate(resource)
-    return entry["text"], resource
+    return words, resource
