@@ -224,6 +224,9 @@ def baseline(fact: str, record: Record, course: Course, policy: Policy, *, highe
         if before:
             return before[0]
     since = record.on - timedelta(days=policy.days("baseline.on_treatment"))
+    # What was taken longer before the start than the window allows is no value on treatment either.
+    if course.start is not None:
+        since = max(since, course.start)
     recent = [r for r in readings if r.on >= since and r.value.exact is not None]
     if not recent:
         return None

@@ -30,12 +30,19 @@ EXAMPLES = read_examples(FOLDER)
 TABLES = load_tables()
 
 COVERED = (
+    "adverse_effects.yaml",
     "baricitinib.yaml",
+    "bk_virus.yaml",
+    "contraindications.yaml",
     "governance.yaml",
     "indications.yaml",
+    "monitoring.yaml",
     "renal.yaml",
+    "risks.yaml",
+    "screening.yaml",
     "start_bloods.yaml",
     "tofacitinib.yaml",
+    "treatment_thresholds.yaml",
 )
 """The table files whose examples are complete. A new file joins the list together with its examples."""
 
@@ -49,6 +56,17 @@ NEVER_MISSING = {
     "singleDoseMg": "zero where no dose row was chosen",
     "equalsEscalationRow": "an increase cannot be told from an unreadable draft, so the row is not reached",
     "baselineBloodsNormal": "an unknown result counts as not met (ruling 13)",
+    "lymphocytesPersist": "no second low result on record counts as none, in doubt where results are lacking",
+    "lymphocytesRepeatLate": "asked of the newest result, which the same row asks first",
+    "neutrophilsPersist": "no second low result on record counts as none, in doubt where results are lacking",
+    "neutrophilsRepeatLate": "asked of the newest result, which the same row asks first",
+    "infectionUnsaid": "unknown conditions leave the doubtful yes that a warning may use (A-72)",
+    "bkSigns": "unknown signs are a doubtful no, so that the milder row speaks",
+    "haemoglobinFallFromLast": "without an earlier result there is no fall to tell of",
+    "infectionUnsaid": "unknown conditions leave it doubtful, never missing (A-72)",
+    "ending": "says whether the order itself stops the drug",
+    "interruption": "says whether a finding interrupts the drug",
+    "starting": "where the medicines are unknown, the stricter rules of a start hold (ruling 1)",
     "egfrDisagrees": "missing only together with the eGFR, which the same row asks first",
 }
 """Facts that always have a value, with the reason."""
