@@ -25,9 +25,9 @@ class Plan:
 
     visits: Mapping[str, int]
     needed: tuple[str, ...]
-    lipids_from: int | None
-    lipids_due: int | None
-    lipids_by: int | None
+    lipids_from: int
+    lipids_due: int
+    lipids_by: int
     lipids_repeat: bool
     viruses_by: int | None
     viruses: tuple[str, ...]
@@ -39,13 +39,13 @@ def plan_of(drug: str) -> Plan | None:
     entry = read_yaml(Path(__file__).with_name("schedule.yaml")).get(drug)
     if entry is None:
         return None
-    lipids, viruses = entry.get("lipids", {}), entry.get("viruses", {})
+    lipids, viruses = entry["lipids"], entry.get("viruses", {})
     return Plan(
         visits={name: _days(weeks) for name, weeks in entry["visits"].items()},
         needed=tuple(entry["set"]),
-        lipids_from=_days(lipids.get("from")),
-        lipids_due=_days(lipids.get("due", lipids.get("from"))),
-        lipids_by=_days(lipids.get("by")),
+        lipids_from=_days(lipids["from"]),
+        lipids_due=_days(lipids.get("due", lipids["from"])),
+        lipids_by=_days(lipids["by"]),
         lipids_repeat=lipids.get("repeat") == "true",
         viruses_by=_days(viruses["by"]) if viruses else None,
         viruses=tuple(viruses.get("set", ())),
@@ -64,8 +64,7 @@ def due_dates(drug: str, start: date, policy: Policy) -> dict[str, date]:
     found = {name: start + timedelta(days=days) for name, days in plan.visits.items()}
     last = max(found.values())
     found[INTERVAL] = last + timedelta(days=policy.days("monitoring.interval"))
-    if plan.lipids_due is not None:
-        found["lipids"] = start + timedelta(days=plan.lipids_due)
+    found["lipids"] = start + timedelta(days=plan.lipids_due)
     if plan.viruses_by is not None:
         found["viruses"] = start + timedelta(days=plan.viruses_by)
     return found
@@ -164,7 +163,7 @@ def _lipids(record: Record, plan: Plan, clock: date | None, policy: Policy) -> F
     gaps = _gaps(record, [fact for fact in facts if not dates[fact]])
     if gaps:
         return Missing(gaps)
-    if clock is None or plan.lipids_from is None or plan.lipids_due is None or plan.lipids_by is None:
+    if clock is None:
         return Doubtful(NOT_DUE, _unknown_start())
     first = clock + timedelta(days=plan.lipids_from) - timedelta(days=policy.days("monitoring.early_by"))
     if all(any(day >= first for day in each) for each in dates.values()):
