@@ -30,7 +30,7 @@ _FINAL = ("final", "amended", "corrected")
 _POSITIVE = frozenset(
     {"result-positive", "result-detected", "pregnancy", "pregnancy-test-positive", "lactation"}
 )
-_NEGATIVE = frozenset({"result-negative", "result-not-detected"})
+_NEGATIVE = frozenset({"result-negative", "result-not-detected", "pregnancy-test-negative"})
 _POSITIVE_FLAGS = frozenset({"POS", "DET", "R", "WR"})
 _NEGATIVE_FLAGS = frozenset({"NEG", "ND", "NR"})
 _NEGATIVE_WORDS = re.compile(
@@ -92,7 +92,7 @@ def _meaning(resource: Resource) -> str:
     value = resource.get("valueCodeableConcept")
     concepts = concepts_in(value)
     if concepts & _POSITIVE or _CURRENT_SMOKER in concepts:
-        return "negative" if _negated(value) else "positive"
+        return "unclear" if _negated(value) else "positive"
     flags = {code.upper() for _, code in codings(resource.get("interpretation"))}
     if concepts & _NEGATIVE or is_negation(value):
         return "unclear" if flags & _POSITIVE_FLAGS else "negative"
@@ -107,7 +107,7 @@ def _meaning(resource: Resource) -> str:
 
 
 def _negated(value: object) -> bool:
-    """A display that contradicts its code ("Pregnant" coded, "Not pregnant" written) is taken as unclear text."""
+    """A display that contradicts its code ("Pregnant" coded, "Not pregnant" written) is taken as unclear."""
     return any(re.search(r"\bnot\b", word.lower()) for word in texts(value))
 
 
