@@ -92,7 +92,7 @@ def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on:
         raise CannotAnswer(
             "The Patient is neither in the prefetch nor obtainable from fhirServer (key patient)."
         )
-    lists = read_lists(pool, call.patient_id, resources_of(drafts_of(call)))
+    lists = read_lists(pool, call.patient_id, resources_of(drafts_of(call)), on)
     return Case(pool, lists, gather(patient, pool, lists, on))
 
 

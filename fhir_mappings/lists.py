@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 
 from fhir_mappings.dosage import read_dose
 from fhir_mappings.elements import (
@@ -19,6 +20,7 @@ from fhir_mappings.elements import (
     is_of_patient,
     period,
     read_date,
+    read_span,
     reference,
     status_of,
     texts,
@@ -82,19 +84,25 @@ class Lists:
         return found
 
 
-def read_lists(pool: Pool, patient_id: str, drafts: Iterable[Resource] = ()) -> Lists:
-    """Every list of the record; the request's ``drafts`` are a list of their own, never history."""
+def read_lists(pool: Pool, patient_id: str, drafts: Iterable[Resource], on: date) -> Lists:
+    """Every list of the record as of ``on``; the request's ``drafts`` are a list of their own.
+
+    An order on record that is being changed (a draft with its id) is what the draft says from now on; that it ran
+    until today stays part of the course of treatment.
+    """
     drafts = tuple(drafts)
     # A draft without id is named by its type alone, like any other resource without id.
     drafted = frozenset(own for resource in drafts if "/" in (own := reference(resource)))
     conditions, active = _conditions(pool, patient_id)
-    medications, orders = _medications(pool, patient_id, drafted)
+    medications, orders = _medications(pool, patient_id, drafted, on)
     return Lists(
         conditions=conditions,
         procedures=_simple(pool, patient_id, "procedures", ("Procedure",), _procedure),
         medications=medications,
         allergies=_simple(pool, patient_id, "allergies", ("AllergyIntolerance",), _allergy),
-        immunizations=_simple(pool, patient_id, "immunizations", ("Immunization",), _immunization),
+        immunizations=_simple(
+            pool, patient_id, "immunizations", ("Immunization",), partial(_immunization, today=on)
+        ),
         operations=_simple(pool, patient_id, "operations", _OPERATION_TYPES, _operation),
         drafts=_drafted(pool, patient_id, drafts),
         condition_resources=active,
@@ -220,13 +228,15 @@ def _operation(resource: Resource) -> Item | None:
     return Item(found, on or read_date(resource.get("performedDateTime")), reference(resource), current=True)
 
 
-def _immunization(resource: Resource) -> Item | None:
+def _immunization(resource: Resource, today: date) -> Item | None:
     if (
         status_of(resource) in ("entered-in-error", "not-done", "refused")
         or resource.get("wasNotGiven") is True
     ):
         return None
-    on = read_date(resource.get("occurrenceDateTime")) or read_date(resource.get("date"))
+    span = read_span(resource.get("occurrenceDateTime")) or read_span(resource.get("date"))
+    # Of "May 2026" the last day counts: how recent a live vaccine is matters. One in the future has no usable date.
+    on = min(span[1], today) if span is not None and span[0] <= today else None
     return Item(concepts_in(resource.get("vaccineCode")), on, reference(resource), current=True)
 
 
@@ -271,13 +281,15 @@ def counts_as_taken(resource: Resource) -> bool:
 
 
 def _medications(
-    pool: Pool, patient_id: str, drafted: frozenset[str]
+    pool: Pool, patient_id: str, drafted: frozenset[str], on: date
 ) -> tuple[RecordList, tuple[RecordedOrder, ...]]:
     items: list[Item] = []
     orders: list[RecordedOrder] = []
     foreign, gap = 0, pool.gap("medications")
     for resource in pool.of(*MEDICATION_TYPES):
-        if reference(resource) in drafted or status_of(resource) in _NOT_TAKEN:
+        start, _ = _span_of(resource)
+        changing = reference(resource) in drafted
+        if status_of(resource) in _NOT_TAKEN or (changing and (start is None or start >= on)):
             continue
         if not is_of_patient(resource, patient_id):
             foreign += 1
@@ -291,12 +303,12 @@ def _medications(
         if medicine.unresolved or medicine.names_nothing:
             gap = gap or Reason.UNREADABLE
             continue
-        start, _ = _span_of(resource)
         current = status_of(resource) in ("active", "on-hold", "in-progress", "recorded", "unknown")
         completed = status_of(resource) == "completed"
-        items.append(
-            Item(medicine.concepts, start, reference(resource), current, medicine.by_name, completed)
-        )
+        if not changing:
+            items.append(
+                Item(medicine.concepts, start, reference(resource), current, medicine.by_name, completed)
+            )
         drug = medicine.jak_inhibitor
         if drug is not None:
             orders.append(_recorded(drug, resource, medicine))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -64,7 +64,7 @@ class Readings:
             # Undated results come first: they are unusable, and must be seen before an older one is taken.
             # Of results of one moment the reference decides, so that the order of arrival does not.
             self.found.sort(
-                key=lambda f: (f.on is None, f.on or date.min, f.when, reference(f.resource)), reverse=True
+                key=lambda f: (f.on is None, f.when, f.on or date.min, reference(f.resource)), reverse=True
             )
             self._sorted = True
         for index, found in enumerate(self.found):
@@ -147,14 +147,23 @@ def _effective(resource: Resource) -> tuple[str, date | None]:
     for name in ("effectiveDateTime", "effectiveInstant"):
         value = resource.get(name)
         if isinstance(value, str):
-            return value, read_date(value)
+            return _moment(value), read_date(value)
     span = resource.get("effectivePeriod")
     if isinstance(span, Mapping):
         for name in ("end", "start"):
             value = span.get(name)
             if isinstance(value, str):
-                return value, read_date(value)
+                return _moment(value), read_date(value)
     return "", None
+
+
+def _moment(text: str) -> str:
+    """A time for sorting: in UTC where it has a zone; a day alone is its beginning."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return moment.astimezone(UTC).isoformat() if moment.tzinfo is not None else moment.isoformat()
+    except (ValueError, OverflowError):
+        return text
 
 
 def _read(analyte: str, found: _Found, today: date) -> Reading | Unusable:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from builders import (
+    AS_OF,
     ATC,
     POLY_JIA,
     RXNORM,
@@ -27,6 +28,7 @@ from builders import (
     outcome,
     prefetch_of,
     texts,
+    vaccination,
 )
 
 CLINICAL = "http://terminology.hl7.org/CodeSystem/condition-clinical"
@@ -333,6 +335,45 @@ def test_the_draft_itself_is_no_history() -> None:
     drafted = draft("baricitinib", 4, 1)
     found = ask(drafted, medicines=[drafted | {"status": "active"}], bloods={"haemoglobin": "8"})
     assert "BARI-INIT-01" in findings(found)
+
+
+def test_changing_the_running_order_is_no_start() -> None:
+    """A draft with the id of an order that has run since January: an escalation, not a first dose."""
+    running = order("baricitinib", dosageInstruction=divided(MORN=4, EVE=2))
+    higher = draft("baricitinib", id_="run1", dosageInstruction=divided(MORN=4, EVE=4))
+    assert given(ask(higher, medicines=[running], conditions=[SAVI], creatinine="30")) == "BARI-IFN-05"
+    begun_today = running | {"authoredOn": AS_OF}
+    assert given(ask(higher, medicines=[begun_today], conditions=[SAVI], creatinine="30")) == "BARI-IFN-02"
+
+
+def test_a_medicine_that_is_being_stopped_is_no_longer_taken() -> None:
+    """A biologic beside the JAK inhibitor is a warning (CON-02), but not where the same request stops it."""
+    adalimumab = concept("L04AB04", ATC, "adalimumab")
+    biologic = order("tofacitinib", id_="bio", medicationCodeableConcept=adalimumab)
+    drafted = draft("tofacitinib", 4)
+    assert "CON-02" in findings(ask(drafted, medicines=[biologic]))
+    assert "CON-02" not in findings(ask(drafted, biologic | {"status": "stopped"}, medicines=[biologic]))
+
+
+VACCINATED: dict[str, tuple[Any, str | None]] = {
+    # when a live vaccine was given, and what VAX-01 says at a start on 1 June 2026
+    "12 days ago": ("2026-05-20", "hit"),
+    "in May": ("2026-05", "hit"),
+    "this year": ("2026", "hit"),
+    "in April": ("2026-04", None),
+    "years ago": ("2018", None),
+    "unknown": (None, "cannot-assess"),
+    "in the future": ("2027-01-01", "cannot-assess"),
+}
+
+
+@pytest.mark.parametrize(("when", "outcome_"), VACCINATED.values(), ids=VACCINATED)
+def test_a_partial_date_of_a_vaccination_may_be_its_last_day(when: Any, outcome_: str | None) -> None:
+    varicella = vaccination("21", "vac") | {"occurrenceDateTime": when}
+    data = prefetch_of()
+    data["immunizations"]["entry"].append({"resource": varicella})
+    finding = findings(cards(hook_request([draft("tofacitinib", 4)], data))).get("VAX-01")
+    assert (finding and finding["outcome"]) == outcome_
 
 
 def test_an_unknown_history_is_no_start_and_no_renewal() -> None:

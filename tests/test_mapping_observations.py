@@ -116,6 +116,19 @@ def test_a_result_without_usable_date_is_not_used_and_leaves_a_doubt(when: Json)
     assert ("weight", "unreadable") in missing(found)
 
 
+ZONES = {
+    "same day": ("2026-05-25T12:00:00Z", "2026-05-25T12:30:00+02:00"),
+    "another day by its own clock": ("2026-05-25T23:30:00Z", "2026-05-26T00:10:00+02:00"),
+    "a day alone is its beginning": ("2026-05-25T00:30:00Z", "2026-05-25"),
+}
+
+
+@pytest.mark.parametrize(("newer", "older"), ZONES.values(), ids=ZONES)
+def test_time_zones_are_reckoned_with(newer: str, older: str) -> None:
+    results = [weight("30", on=newer, id_="wa"), weight("45", on=older, id_="wb")]
+    assert given(weighed(*results)) == given(weighed(*results[::-1])) == "TOFA-DOSE-04"
+
+
 def test_results_of_one_moment_are_taken_in_the_same_order_whatever_the_order_of_arrival() -> None:
     one, other = weight(id_="wa"), weight("45", id_="wb")
     assert given(weighed(one, other)) == given(weighed(other, one))

@@ -192,7 +192,7 @@ def test_every_limit_of_the_printed_doses() -> None:
     differences = []
     for child in CHILDREN:
         pool = Pool({name: read_supply(value) for name, value in data(child).items()})
-        lists = read_lists(pool, "p1", frozenset())
+        lists = read_lists(pool, "p1", (), child.on)
         record = gather(next(pool.of("Patient")), pool, lists, child.on)
         for day in DRAFTS:
             (one,) = drafted_orders(bundle(drafted(child, day)), None, pool, "p1")
