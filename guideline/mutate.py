@@ -28,6 +28,7 @@ STEP: Final = Decimal("0.01")
 STEPS: Final[Mapping[str, Decimal]] = {
     "age": Decimal(1),  # completed years
     "monthsOnDrug": Decimal(1),  # completed months
+    "daysSinceLiveVaccine": Decimal(1),  # whole days
     "singleDoseMg": Decimal(2),  # doses of the tables are whole tablets, the smallest of 2 mg
 }
 """How far a limit is moved: the smallest step in which the fact can differ."""
@@ -39,12 +40,41 @@ IMPOSSIBLE: Final[tuple[tuple[Mapping[str, str], str], ...]] = (
         "no dose table, so no row to compare with",
     ),
     ({"verdict": "unreadable"}, "an unreadable draft makes the verdict a missing fact"),
+    ({"infectionUnsaid": "yes", "seriousInfection": "yes"}, "infectionUnsaid says that there is none"),
+    ({"infectionUnsaid": "yes", "tbActive": "yes"}, "infectionUnsaid says that there is none"),
+    ({"infectionUnsaid": "no", "seriousInfection": "no", "tbActive": "no"}, "then it is yes"),
+    ({"drug": "tofacitinib", "visit": "week-2 | week-4 | week-8"}, "visits of baricitinib"),
+    ({"drug": "baricitinib", "visit": "week-6"}, "a visit of tofacitinib"),
+    ({"visit": "none", "visitState": "due | overdue"}, "no course is running, so nothing is due"),
+    ({"visit": "none", "lipidState": "due | overdue"}, "no course is running, so nothing is due"),
     ({"egfr": "< 0.3"}, "36 x the smallest plausible height / the largest plausible creatinine"),
 )
 """What no child can have, with the reason: a change that only such a child would feel is no mutant."""
 _OUTRANKED = "the more severe face of the statement speaks instead"
 _ALSO = "the other face of the statement withholds as well"
+_A_NOTE = "a mere note is not told where no order is drafted"
 EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
+    ("TOFA-ALC", "TOFA-ALC-03", "condition lymphocytesPersist no dropped"): _OUTRANKED,
+    ("TOFA-ALC", "TOFA-ALC-03", "lymphocytesPersist no made no | yes"): _OUTRANKED,
+    ("TOFA-ANC", "TOFA-ANC-03", "condition neutrophilsPersist no dropped"): _OUTRANKED,
+    ("TOFA-ANC", "TOFA-ANC-03", "neutrophilsPersist no made no | yes"): _OUTRANKED,
+    ("BARI-AT-LIMIT", "BARI-MT-01", "without view"): _A_NOTE,
+    ("BARI-AT-LIMIT", "BARI-MT-01", "haemoglobin [8, 8] made [7.99, 8]"): _OUTRANKED,
+    ("BARI-AT-LIMIT", "BARI-MT-03", "neutrophils [1, 1] made [0.99, 1]"): _OUTRANKED,
+    ("BARI-AT-LIMIT", "BARI-MT-04", "lymphocytes [0.5, 0.5] made [0.49, 0.5]"): _OUTRANKED,
+    ("BARI-AT-LIMIT", "BARI-MT-07", "altTimesUpper [5, 5] made [5, 5.01]"): _OUTRANKED,
+    ("BARI-AT-LIMIT", "BARI-MT-07", "astTimesUpper [5, 5] made [5, 5.01]"): _OUTRANKED,
+    ("BK-SCREEN", "BARI-MON-08", "bkState due made due | overdue"): _OUTRANKED,
+    ("BK-SCREEN", "BK-02", "bkState due made due | overdue"): _OUTRANKED,
+    ("BARI-LIPIDS", "BARI-MON-06", "lipidState due made due | overdue"): _OUTRANKED,
+    ("TOFA-DUE", "TOFA-MON-01", "visitState due made due | overdue"): _OUTRANKED,
+    ("TOFA-DUE", "TOFA-MON-02", "visitState due made due | overdue"): _OUTRANKED,
+    ("TOFA-DUE", "TOFA-MON-03", "visitState due made due | overdue"): _OUTRANKED,
+    ("BARI-DUE", "BARI-MON-01", "visitState due made due | overdue"): _OUTRANKED,
+    ("BARI-DUE", "BARI-MON-02", "visitState due made due | overdue"): _OUTRANKED,
+    ("BARI-DUE", "BARI-MON-03", "visitState due made due | overdue"): _OUTRANKED,
+    ("BARI-DUE", "BARI-MON-04", "visitState due made due | overdue"): _OUTRANKED,
+    ("BARI-DUE", "BARI-MON-05", "visitState due made due | overdue"): _OUTRANKED,
     ("BARI-CHECK", "BARI-IFN-07", "draftMgPerDay [12, 12] made [12, 12.01]"): _OUTRANKED,
     (
         "BARI-CHECK",
@@ -55,6 +85,13 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("BARI-CHECK", "BARI-JDM-03", "without withholds"): _ALSO,
     ("REN-IFN", "REN-BARI-03", "condition egfrCrossed no dropped"): _OUTRANKED,
     ("REN-IFN", "REN-BARI-03", "egfrCrossed no made no | yes"): _OUTRANKED,
+    ("INFECTION", "INF-02", "fever no made no | yes"): _OUTRANKED,
+    ("INFECTION", "INF-02", "antibiotic no made no | yes"): _OUTRANKED,
+    ("PREG-PILL", "PREG-04", "contraceptive unknown made unknown | combined"): _OUTRANKED,
+    ("PREG-PILL", "PREG-04", "contraceptive progestogen made progestogen | combined"): _OUTRANKED,
+    ("PREG-PILL", "PREG-04", "contraceptive progestogen made progestogen | unknown"): _OUTRANKED,
+    ("TOFA-CI", "HEP-TOFA-01", "without withholds"): "TOFA-CI-04 has the same condition",
+    ("SCREEN-TB", "SCR-02", "without withholds"): "the contraindication of the drug has the same condition",
     ("REN-TOFA", "REN-TOFA-01", "without reduces"): "withholds: dose says as much",
 }
 """Changes that alter nothing for any child, by table, row and change, with the reason."""
@@ -183,7 +220,11 @@ def _outcome_of(row: Row) -> Row:
 
 def _boxes(table: Table, row: Row) -> list[list[tuple[str, Cell]]]:
     """The whole conditions of a row: the table's, its own, and each alternative."""
-    return [[*table.applies.items(), *row.applies.items(), *box.items()] for box in row.boxes or ({},)]
+    drugs = {"drug": Choice(tuple(table.drugs))} if table.drugs else {}
+    return [
+        [*drugs.items(), *table.applies.items(), *row.applies.items(), *box.items()]
+        for box in row.boxes or ({},)
+    ]
 
 
 def _same_children(mine: list[list[tuple[str, Cell]]], theirs: list[list[tuple[str, Cell]]]) -> bool:
@@ -263,7 +304,9 @@ def _of_row(entry: Mapping[str, Any], file: str, index: int, row: Mapping[str, A
 
     yield mutant(DROP, "the whole row dropped")
     for key in _ROW_FLAGS:
-        if key in row:
+        # A critical row that interrupts keeps the dose back by itself (ruling 2).
+        spare = key == "withholds" and row.get("severity") == Severity.CRITICAL.value and "interrupts" in row
+        if key in row and not spare:
             yield mutant(DROP, f"without {key}", _without(row, key))
     if "dose" not in row:
         for severity in Severity:
@@ -277,6 +320,11 @@ def _of_row(entry: Mapping[str, Any], file: str, index: int, row: Mapping[str, A
         if what.startswith("form") and "cross_check" in entry:
             continue  # a cross-check compares amounts only
         yield mutant(CHANGE, f"dose: {what}", {**row, "dose": dose})
+
+
+def _withholds_by_itself(row: Mapping[str, Any]) -> bool:
+    """Whether a critical row that interrupts would keep the dose back without saying so (ruling 2)."""
+    return row["withholds"] == "dose" and row["severity"] == Severity.CRITICAL and "interrupts" in row
 
 
 def _of_when(when: Any) -> Iterator[tuple[str, str, Any]]:

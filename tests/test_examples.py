@@ -63,7 +63,6 @@ NEVER_MISSING = {
     "infectionUnsaid": "unknown conditions leave the doubtful yes that a warning may use (A-72)",
     "bkSigns": "unknown signs are a doubtful no, so that the milder row speaks",
     "haemoglobinFallFromLast": "without an earlier result there is no fall to tell of",
-    "infectionUnsaid": "unknown conditions leave it doubtful, never missing (A-72)",
     "ending": "says whether the order itself stops the drug",
     "interruption": "says whether a finding interrupts the drug",
     "starting": "where the medicines are unknown, the stricter rules of a start hold (ruling 1)",
