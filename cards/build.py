@@ -71,8 +71,8 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
     notes = [f for f in rest if f not in critical and f not in gaps and f not in warnings]
     if not occasion.notes:
         notes = [f for f in notes if f.kind is not Kind.NOTE]
-    warnings.sort(key=lambda f: f.kind is not Kind.ALERT)
-    notes.sort(key=lambda f: _NOTES_ORDER.index(f.kind))
+    warnings.sort(key=lambda f: (f.id not in a.withheld_by, f.kind is not Kind.ALERT))
+    notes.sort(key=lambda f: (f.id not in a.withheld_by, _NOTES_ORDER.index(f.kind)))
     groups: list[tuple[str, list[Finding]]] = [("critical", found) for found in _by_trigger(critical)]
     if len(groups) > MOST_CRITICAL_CARDS:
         groups = [("critical", critical)]
@@ -118,6 +118,7 @@ def _split_dose(a: OrderAssessment) -> tuple[list[Finding], list[Finding]]:
 _NOT_CHECKED = {
     "another-patient": "The drafted order names another patient, so it was not checked.",
     "drug-unresolved": "The drafted order names its drug only by a reference that could not be resolved; not checked.",
+    "drug-contradictory": "The drafted order names two different JAK inhibitors; not checked.",
     "drug-not-covered": "The drafted JAK inhibitor is none that the guideline covers (tofacitinib, baricitinib, "
     "ruxolitinib); not checked.",
     "failure": "The check of this order failed inside the service; nothing was checked. Treat it as unchecked.",

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from cards.build import Occasion, OrderToCard, cards_for, not_checked_card, treatment_cards
 from cards.model import Card
-from cds_service.case import Case, concern_of, drafts_of, new_request, read_case, visible_failure
+from cds_service.case import Case, Concern, concern_of, drafts_of, new_request, read_case, visible_failure
 from cds_service.envelope import HookCall
 from cds_service.runtime import Runtime
 from fhir_mappings.dosage import write_dosage
@@ -38,7 +38,7 @@ def _orders(call: HookCall, runtime: Runtime, occasion: Occasion) -> list[Card]:
         case = read_case(call, runtime, concern.supplies, occasion.as_of)
         for order in concern.orders:
             with visible_failure(order.reference, cards, occasion):
-                cards += _order_cards(call, order, case, runtime, occasion)
+                cards += _order_cards(call, order, concern, case, runtime, occasion)
         for other in concern.others:
             with visible_failure(other, cards, occasion):
                 cards += _other_cards(other, case, runtime, occasion)
@@ -58,7 +58,7 @@ def _view(call: HookCall, runtime: Runtime, occasion: Occasion) -> list[Card]:
 
 
 def _order_cards(
-    call: HookCall, order: DraftedOrder, case: Case, runtime: Runtime, occasion: Occasion
+    call: HookCall, order: DraftedOrder, concern: Concern, case: Case, runtime: Runtime, occasion: Occasion
 ) -> list[Card]:
     """One drafted JAK inhibitor."""
     if order.medicine.jak_inhibitor is None or order.of_another_patient:
@@ -68,17 +68,30 @@ def _order_cards(
         return treatment_cards(
             assess_ending(case.record, draft, runtime.tables, runtime.policy), None, occasion
         )
+    same = [o for o in concern.orders if o.medicine.jak_inhibitor == draft.drug]
+    if len(same) > 1:
+        draft = replace(draft, notes=(*draft.notes, _SEVERAL))
     assessed = assess(case.record, draft, runtime.tables, runtime.policy)
     requests = new_request(call) if fhir_version(order.resource) == "R4" else None
-    return cards_for(OrderToCard(assessed, order.resource, _dosage(assessed, order), requests), occasion)
+    # Each suggestion sets a whole day's dose: with several drafts of one drug, accepting all would multiply it.
+    dosage = _dosage(assessed, order) if len(same) == 1 and order.resource.get("id") else None
+    return cards_for(OrderToCard(assessed, order.resource, dosage, requests), occasion)
 
 
 _UNREAD_DRUG = (Cause("drug", Reason.UNREADABLE),)
 
 
+_SEVERAL = (
+    "**Several drafts of this drug stand in this request.** Each was judged alone; add up what they give in a day. "
+    "No dose is offered for acceptance."
+)
+
+
 def _why_not(order: DraftedOrder) -> str:
     if order.of_another_patient:
         return "another-patient"
+    if order.medicine.contradictory:
+        return "drug-contradictory"
     return "drug-unresolved" if order.medicine.unresolved else "drug-not-covered"
 
 

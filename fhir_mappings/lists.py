@@ -300,7 +300,7 @@ def _medications(
         if not counts_as_taken(resource):
             continue
         medicine = medicine_of(resource, pool)
-        if medicine.unresolved or medicine.names_nothing:
+        if medicine.unresolved or medicine.names_nothing or medicine.contradictory:
             gap = gap or Reason.UNREADABLE
             continue
         current = status_of(resource) in ("active", "on-hold", "in-progress", "recorded", "unknown")

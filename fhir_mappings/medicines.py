@@ -32,12 +32,19 @@ class Medicine:
 
     @property
     def jak_inhibitor(self) -> str | None:
-        return next((drug for drug in JAK_INHIBITORS if drug in self.concepts), None)
+        """The one covered JAK inhibitor that is named; ``None`` also where two are."""
+        named = [drug for drug in JAK_INHIBITORS if drug in self.concepts]
+        return named[0] if len(named) == 1 else None
+
+    @property
+    def contradictory(self) -> bool:
+        """Whether codes and words name two different JAK inhibitors."""
+        return len(self.concepts & frozenset(JAK_INHIBITORS)) > 1
 
     @property
     def is_jak_inhibitor(self) -> bool:
         """Any JAK inhibitor, also one that the guideline does not name."""
-        return self.jak_inhibitor is not None or bool(self.concepts & _NOT_COVERED)
+        return bool(self.concepts & (_NOT_COVERED | frozenset(JAK_INHIBITORS)))
 
 
 @cache
@@ -83,10 +90,11 @@ def medicine_of(resource: Resource, pool: Pool) -> Medicine:
     found, by_name = coded, False
     if not _is_a_medicine(coded):
         found, by_name = coded | _named(words), True
-    elif not coded & _JAK_CONCEPTS:
-        # A code that says something else does not silence the name of a JAK inhibitor beside it.
+    else:
+        # A code that says something else does not silence the name of a JAK inhibitor beside it, and two different
+        # ones are told as a contradiction, never one of them chosen.
         named = _named(words) & _JAK_CONCEPTS
-        found, by_name = coded | named, bool(named)
+        found, by_name = coded | named, bool(named - coded) and not coded & _JAK_CONCEPTS
     found = _without_topical(found, words, resource)
     product = None
     if any(drug in found for drug in JAK_INHIBITORS):

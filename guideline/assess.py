@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+from decimal import Decimal
 
-from guideline.derive import NO, YES, Derived, egfr_sum, facts_of
+from guideline.derive import NO, YES, Derived, egfr_below_floor, egfr_sum, facts_of
 from guideline.dosing import (
     Selection,
     band_crossed,
@@ -17,6 +18,7 @@ from guideline.dosing import (
     per_kg,
     phase_facts,
     reference_doses,
+    running_total,
     select,
     verdict_of,
 )
@@ -66,11 +68,11 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
     reduced = any(t.outcome is Outcome.HIT and _asks_for_less(t.row) for t in tried)
     facts = {**facts, **check_facts(derived, draft, tables, selection, no_row=no_row, reduced=reduced)}
     tried += _try_tables(tables, draft.drug, facts, "after dose")
-    facts = {**facts, "interruption": _interruption(tried, draft)}
+    facts = {**facts, "interruption": _interruption(tried, draft, running_total(derived.course))}
     tried += _try_tables(tables, draft.drug, facts, "after last")
     dates = due_dates(draft.drug, record.on, policy)
     findings = _joined([_finding(t, draft, dates) for t in tried if t.outcome is not Outcome.CLEAR])
-    withheld = _withheld_by(tried, findings)
+    withheld = _withheld_by(tried, findings, facts)
     dose, dose_finding = _dose(draft, facts, selection, tried, withheld)
     if dose_finding is not None:
         findings = _joined([*findings, dose_finding])
@@ -112,10 +114,11 @@ def _partly(
     *,
     every: bool = False,
 ) -> OrderAssessment:
-    facts = _derived(record, draft, tables, policy).facts
+    derived = _derived(record, draft, tables, policy)
+    facts = derived.facts
     chosen = Tables(tuple(table for table in tables.all if wanted(table)))
     tried = _try_tables(chosen, draft.drug, facts, "first")
-    facts = {**facts, "interruption": _interruption(tried, draft)}
+    facts = {**facts, "interruption": _interruption(tried, draft, running_total(derived.course))}
     tried += _try_tables(chosen, draft.drug, facts, "after last")
     findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not Outcome.CLEAR])
     worth = tuple(f for f in findings if every or _matters(f))
@@ -156,16 +159,23 @@ def _assessment(
     )
 
 
-def _interruption(tried: list[_Tried], draft: Draft) -> Fact:
-    """Whether anything found interrupts, reduces or stops the drug, or the order itself ends it (A-13, ruling 17)."""
+def _interruption(tried: list[_Tried], draft: Draft, running: Decimal | None) -> Fact:
+    """Whether a finding interrupts, reduces or stops the drug, or the order itself does (A-13, ruling 17)."""
     hits = [t for t in tried if t.outcome is Outcome.HIT and t.row.interrupts]
-    return Known(YES if hits or draft.ending else NO, unique(e for t in hits for e in t.answer.evidence))
+    drafted = draft.dose.regimen
+    lowered = running is not None and drafted is not None and drafted.mg_per_day < running
+    return Known(
+        YES if hits or draft.ending or lowered else NO, unique(e for t in hits for e in t.answer.evidence)
+    )
 
 
 def _derived(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Derived:
     derived = facts_of(record, draft, policy, tables.limits_of("egfr", "egfrLowest"))
     derived = _with_history(derived, record, draft, tables)
     facts = dict(derived.facts)
+    facts["egfrBelowFloor"] = egfr_below_floor(
+        facts["egfrLowest"], tables.limits_in("REN-BARI", "egfrLowest")
+    )
     facts |= watch_facts(record, facts, draft, derived.course, policy, tables)
     derived = replace(derived, facts=facts)
     facts["highDose"] = high_dose(derived, draft, tables)
@@ -332,11 +342,15 @@ def _joined(findings: list[Finding]) -> tuple[Finding, ...]:
 # --- the dose -------------------------------------------------------------------------------------
 
 
-def _withheld_by(tried: list[_Tried], findings: tuple[Finding, ...]) -> tuple[str, ...]:
+def _withheld_by(tried: list[_Tried], findings: tuple[Finding, ...], facts: Facts) -> tuple[str, ...]:
     by_row = [t.row.id for t in tried if t.outcome is Outcome.HIT and t.row.withholds is not None]
     critical = [f.id for f in findings if f.outcome is Outcome.HIT and f.severity is Severity.CRITICAL]
     outside = [t.row.id for t in tried if t.outcome is Outcome.OUTSIDE_GUIDELINE]
-    needed = [t.row.id for t in tried if t.outcome is Outcome.CANNOT_ASSESS and t.row.unknown_withholds]
+    indication = facts["indication"]
+    where = ("true", indication.value if isinstance(indication, Known) else "")
+    needed = [
+        t.row.id for t in tried if t.outcome is Outcome.CANNOT_ASSESS and t.row.unknown_withholds in where
+    ]
     return unique((*by_row, *critical, *outside, *needed))
 
 

@@ -251,6 +251,18 @@ def egfr_lowest(calculated: Fact, laboratory: Fact) -> Fact:
     return Known(laboratory.value, (*laboratory.evidence, *calculated.evidence))
 
 
+def egfr_below_floor(lowest: Fact, limits_of_table: tuple[Decimal, ...]) -> Fact:
+    """Whether a mere bound proves an eGFR below the highest limit of the renal table (A-52: the bound decides)."""
+    if isinstance(lowest, Missing):
+        return Missing(lowest.causes)
+    value = lowest.value
+    assert isinstance(value, Interval)
+    floor = max(limits_of_table)
+    high = value.high
+    below = value.exact is None and high is not None and (high < floor or (high == floor and value.high_open))
+    return Known(YES if below else NO, lowest.evidence if below else ())
+
+
 def egfr_disagrees(calculated: Fact, laboratory: Fact, at: tuple[Decimal, ...]) -> Fact:
     """Whether the two eGFRs lie on different sides of a limit of the tables (A-51)."""
     if isinstance(calculated, Missing):
@@ -352,7 +364,8 @@ def _spans(own: list[RecordedOrder], on: date) -> Iterator[tuple[RecordedOrder, 
         if order.active and (end is None or end > on):
             end = on
         elif end is None:
-            end = next((later.start for later in own[index + 1 :] if later.start), None)
+            # Without a recorded end: until the next order; a last one lasted at least the day it was written.
+            end = next((later.start for later in own[index + 1 :] if later.start), order.start)
         if order.start is None or order.start <= on:
             yield order, order.start, end
 

@@ -95,7 +95,8 @@ def _at_start(starting: Fact) -> dict[str, Fact]:
     return {"phase": Doubtful(INITIATION, starting.causes), "schedule": Missing(starting.causes)}
 
 
-def _running_total(course: Course) -> Decimal | None:
+def running_total(course: Course) -> Decimal | None:
+    """The daily total of the running order, where it is known."""
     dose = course.running.dose if course.running is not None else None
     return dose.regimen.mg_per_day if dose is not None and dose.regimen is not None else None
 
@@ -107,7 +108,7 @@ def _unread_running() -> Missing:
 def _jdm_phase(course: Course, draft: Draft) -> Fact:
     if draft.dose.regimen is None:
         return Known(RENEWAL)
-    running = _running_total(course)
+    running = running_total(course)
     if running is None:
         return _unread_running()
     return Known(ESCALATION if draft.dose.regimen.mg_per_day > running else RENEWAL)
@@ -115,7 +116,7 @@ def _jdm_phase(course: Course, draft: Draft) -> Fact:
 
 def _interferonopathy_phase(derived: Derived, draft: Draft, tables: Tables) -> dict[str, Fact]:
     initial_row = select(tables, draft.drug, {**derived.facts, "schedule": Known(INITIAL)}).regimen
-    running = _running_total(derived.course)
+    running = running_total(derived.course)
     if running is None:
         return {"phase": _unread_running(), "schedule": _unread_running()}
     if initial_row is None:
@@ -177,7 +178,7 @@ def high_dose(derived: Derived, draft: Draft, tables: Tables) -> Fact:
     if draft.drug != "baricitinib":
         return Known(NO)
     totals = [draft.dose.regimen.mg_per_day] if draft.dose.regimen is not None else []
-    running = _running_total(derived.course)
+    running = running_total(derived.course)
     if running is not None:
         totals.append(running)
     selection = select(tables, draft.drug, {**derived.facts, "schedule": Known(INITIAL)})
@@ -298,7 +299,8 @@ def _licence(derived: Derived, draft: Draft, tables: Tables, row: Regimen | None
         if not table.cross_check or ask_box(table.applies, derived.facts, {}).holds is not True:
             continue
         for other in table.rows:
-            answer = ask_row(other, derived.facts, table.stale)
+            # A weight of any age may warn here (ruling 7); the dose itself goes by age.
+            answer = ask_box(other.boxes[0], derived.facts, table.stale)
             if answer.holds is None:
                 return Missing(answer.causes)
             if answer.holds and other.dose is not None:
@@ -340,7 +342,7 @@ def _on_both_sides(derived: Derived, draft: Draft, tables: Tables, then: Fact) -
     """
     at_start = {**derived.facts, "egfr": then}
     initial = select(tables, draft.drug, {**at_start, "schedule": Known(INITIAL)}).regimen
-    running = _running_total(derived.course)
+    running = running_total(derived.course)
     above = running is not None and initial is not None and running > initial.mg_per_day
     stood: dict[str, Fact] = {"schedule": Known(ESCALATED if above else INITIAL)}
     sides = (

@@ -52,7 +52,10 @@ def answer(record: Record, fact: str, window: int | None = None) -> Fact:
         return Missing.of(kind.named, Reason.NOT_SUPPLIED)
     for item in found.answers:
         if window is None or (record.on - item.on).days <= window:
-            return Known(item.meaning, (Evidence(kind.named, item.meaning, on=item.on, source=item.source),))
+            evidence = (Evidence(kind.named, item.meaning, on=item.on, source=item.source),)
+            if found.gap is not None:  # a newer answer may lie in what was not delivered (ruling 18)
+                return Doubtful(item.meaning, (Cause(kind.named, found.gap),), evidence)
+            return Known(item.meaning, evidence)
         break
     return Missing.of(kind.named, found.gap) if found.gap is not None else Known("none")
 
@@ -64,6 +67,8 @@ def says(fact: Fact, meaning: str) -> Fact:
     if fact.value == "unclear":
         named = fact.evidence[0].fact
         return Missing.of(named, Reason.UNREADABLE, "the newest result is neither positive nor negative")
+    if isinstance(fact, Doubtful) and fact.value != meaning:
+        return Missing(fact.causes, fact.evidence)
     return flag(fact.value == meaning, fact.evidence if fact.value == meaning else ())
 
 

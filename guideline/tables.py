@@ -40,7 +40,8 @@ class Row:
 
     ``boxes`` are alternatives: the row applies where any box holds; no box at all means always.
     ``withholds`` is "row" where no dose row applies, "dose" where one applies but must not be suggested.
-    ``visit`` dates the row by the monitoring schedule, ``orders`` are the tests that it offers to order,
+    ``unknown_withholds``: the dose is withheld where the row cannot be assessed, always ("true") or in one
+    indication. ``visit`` dates the row by the monitoring schedule, ``orders`` are the tests that it offers to order,
     ``interrupts`` rows interrupt, reduce or stop the drug. ``unknown_bars`` is false where another row already
     asks for the datum, so that its lack does not make the dose provisional. ``reassures`` rows say that all is
     well, so a doubtful value (a stale one, say) leaves them open.
@@ -56,7 +57,7 @@ class Row:
     cite: str
     say: str
     withholds: str | None
-    unknown_withholds: bool
+    unknown_withholds: str | None
     reduces: bool
     dose: Regimen | None
     form: Form
@@ -244,7 +245,7 @@ def _row(entry: Mapping[str, Any], place: str) -> Row:
         cite=" ".join(entry["cite"].split()),
         say=" ".join(entry["say"].split()),
         withholds=entry.get("withholds"),
-        unknown_withholds=entry.get("unknown_withholds") == "true",
+        unknown_withholds=entry.get("unknown_withholds"),
         reduces=entry.get("reduces") == "true",
         dose=_regimen(dose) if dose else None,
         form=Form(dose["form"]) if dose else Form.ANY,

@@ -23,6 +23,7 @@ _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
+_HUNDREDTH = Decimal("0.01")
 _TIMES = {1: "once daily", 2: "twice daily", 3: "three times daily", 4: "four times daily"}
 _HOLDS = {"yes": "holds", "no": "does not hold"}
 _OPEN_END = re.compile(r"(\S+) (or (?:less|more))")
@@ -55,7 +56,11 @@ def _administration(each: Administration) -> str:
         return f"{plain(each.mg)} mg {_WHEN[each.when]}"
     times = each.times_per_day if each.times_per_day is not None else Decimal(1)
     whole = int(times) if times == times.to_integral_value() else None
-    often = _TIMES.get(whole, f"{whole} times daily") if whole is not None else f"{plain(times)} times a day"
+    often = (
+        _TIMES.get(whole, f"{whole} times daily")
+        if whole is not None
+        else f"{plain(times.quantize(_HUNDREDTH))} times a day"
+    )
     return f"{plain(each.mg)} mg {often}"
 
 
