@@ -63,6 +63,8 @@ def dose(child: Child, drafted: Day) -> Day | None:
         return _tofacitinib(child)
     if egfr(child) < 40:  # 6.1, 6.2b ii, 6.7; ruling 4 at a start, ruling 2 on treatment
         return None
+    if total(drafted) > 12:  # 6.3: 12 mg is the highest total that is printed, for any child
+        return None
     if child.indication == "jia":
         return _by_age(child, youngest=2, step=9)  # appendix 3: 2-8 and 9-17 years
     if child.indication == "jdm":
@@ -116,8 +118,6 @@ def _escalated(child: Child) -> Day:
 
 def _interferonopathy(child: Child, drafted: Day) -> Day | None:
     if not 2 <= age(child) <= 17 or child.kg < 10:
-        return None
-    if total(drafted) > 12:  # 6.3: 12 mg is the highest total that is printed
         return None
     initial = _initial(child)
     if child.running is None:

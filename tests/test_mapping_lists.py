@@ -286,9 +286,16 @@ COURSES: dict[str, tuple[list[Json], bool]] = {
         False,
     ),
     "completed, end unknown": ([order("baricitinib", 4, 1, status="completed")], True),
-    "supply in an odd unit": (
+    "supply in an odd unit, taken at least on its first day": (
         [
             order("baricitinib", 4, 1, status="completed", start="2026-05-20")
+            | {"dispenseRequest": {"expectedSupplyDuration": {"value": 4, "code": "mo"}}}
+        ],
+        False,
+    ),
+    "supply in an odd unit, long ago": (
+        [
+            order("baricitinib", 4, 1, status="completed", start="2026-01-20")
             | {"dispenseRequest": {"expectedSupplyDuration": {"value": 4, "code": "mo"}}}
         ],
         True,
