@@ -52,10 +52,10 @@ bench: $(DEV_READY) ## the benchmark table
 
 lock: ## makes the lock files anew from pyproject.toml (needs uv)
 	printf 'setuptools>=77\n' | $(UV) pip compile pyproject.toml - --quiet --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+		--generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 		--output-file requirements.lock
 	printf 'setuptools>=77\n' | $(UV) pip compile pyproject.toml - --quiet --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+		--generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 		--extra dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean: ## removes everything that was made here, .venv included
