@@ -12,7 +12,7 @@ RUN_READY := $(VENV)/.ready-to-run
 DEV_READY := $(VENV)/.ready-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format page mutate samples bench lock clean
+.PHONY: help run test slow check format page mutate samples bench lock clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,10 @@ run: $(RUN_READY) ## the service in demo mode on http://127.0.0.1:8000 (PORT=900
 	@exec $(BIN)/jaki-cds serve --demo --host 127.0.0.1 --port $(PORT)
 
 test: $(DEV_READY) ## every quick test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
+
+slow: $(DEV_READY) ## the exhaustive and long tests that make test leaves out
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 check: $(DEV_READY) ## formatter, linter, type checker, table lint, layer test
 	$(BIN)/ruff format --check $(PACKAGES) tests

@@ -18,16 +18,27 @@ from guideline.mutate import CHANGE, DROP, FLIP, MOVE, SWAP, Mutant, mutants, ru
 from guideline.tables import load_tables, raw_tables
 
 RAW = raw_tables()
+DOSES = ("tofacitinib.yaml", "start_bloods.yaml")
+"""Tried in the quick run too; the others with ``make slow``."""
+NO_LIMITS = ()
 
 
 def mutants_of(table: str, file: str = "tofacitinib.yaml") -> list[Mutant]:
     return [m for m in mutants(RAW) if m.table == table and m.file == file]
 
 
-def test_flipped_limits_and_swapped_outcomes_are_noticed() -> None:
-    found = run({file: RAW[file] for file in COVERED}, (FLIP, SWAP), FOLDER)
+@pytest.mark.parametrize(
+    "file",
+    [
+        file if file in DOSES else pytest.param(file, marks=pytest.mark.slow)
+        for file in COVERED
+        if file not in NO_LIMITS
+    ],
+)
+def test_flipped_limits_and_swapped_outcomes_are_noticed(file: str) -> None:
+    found = run({file: RAW[file]}, (FLIP, SWAP), FOLDER)
     assert [str(mutant) for mutant in found.survivors] == []
-    assert found.tried > 100
+    assert found.tried > 0
 
 
 def test_every_kind_of_change_is_made() -> None:
