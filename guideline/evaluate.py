@@ -63,6 +63,8 @@ def ask_box(box: Box, facts: Facts, stale: Mapping[str, str], *, caution: bool =
         if answer.holds is False:
             return answer
         answers.append(answer)
+    if len(answers) == 1:
+        return answers[0]
     unknown = [a for a in answers if a.holds is None]
     return Answer(
         None if unknown else True,
@@ -80,6 +82,8 @@ def ask_row(row: Row, facts: Facts, stale: Mapping[str, str]) -> Answer:
     # A doubtful value may raise a warning; it neither chooses a dose nor says that all is well.
     caution = row.dose is None and not row.reassures
     answers = [ask_box(box, facts, stale, caution=caution) for box in row.boxes]
+    if len(answers) == 1:
+        return answers[0]
     held = [a for a in answers if a.holds]
     if held:
         return Answer(

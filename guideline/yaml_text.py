@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -12,7 +12,13 @@ class YamlFault(ValueError):
     """A YAML file of ours that cannot be used; the text names file, line and cure."""
 
 
-class _Loader(yaml.BaseLoader):
+if TYPE_CHECKING:
+    _Base = yaml.BaseLoader
+else:  # libyaml's parser is some ten times as fast; a source build of PyYAML may lack it
+    _Base = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+
+class _Loader(_Base):
     """Scalars as written (so that 3.2 never becomes a float), repeated keys refused."""
 
 
