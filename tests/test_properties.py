@@ -556,16 +556,18 @@ def assert_unbroken(request: Json, *, drafts_whole: bool) -> None:
         assert response.get_json()["resourceType"] == "OperationOutcome"
 
 
+@pytest.mark.parametrize("every", [48, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("bad", BAD, ids=repr)
-def test_nothing_in_the_data_breaks_the_service(bad: Any) -> None:
+def test_nothing_in_the_data_breaks_the_service(bad: Any, every: int) -> None:
     """One value of the wrong kind anywhere in the prefetch: no 5xx, no internal failure, never an empty answer."""
-    for path in PLACES_IN_DATA[BAD.index(bad) :: 12]:
+    for path in PLACES_IN_DATA[BAD.index(bad) :: every]:
         assert_unbroken(changed(RICH, path, bad), drafts_whole=True)
 
 
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("bad", BAD, ids=repr)
-def test_nothing_in_the_drafts_breaks_the_service(bad: Any) -> None:
-    for path in PLACES_IN_DRAFTS[BAD.index(bad) % 3 :: 3]:
+def test_nothing_in_the_drafts_breaks_the_service(bad: Any, every: int) -> None:
+    for path in PLACES_IN_DRAFTS[BAD.index(bad) % every :: every]:
         assert_unbroken(changed(RICH, path, bad), drafts_whole=False)
 
 
@@ -594,11 +596,12 @@ CANARIES = [
 ]
 
 
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("canary", CANARIES, ids=["html", "markdown", "bidi", "word"])
-def test_no_text_of_the_request_reaches_a_card(canary: str) -> None:
+def test_no_text_of_the_request_reaches_a_card(canary: str, every: int) -> None:
     """Every string of the data and the drafts in turn; only the suggested resource may hold it."""
     strings = [p for p in (*PLACES_IN_DATA, *PLACES_IN_DRAFTS) if isinstance(_at(RICH, p), str)]
-    for path in strings[CANARIES.index(canary) :: 4]:
+    for path in strings[CANARIES.index(canary) % every :: every]:
         if path[-1] in ("id", "reference") and canary == CANARY:
             continue  # a well-formed id is the `source` of evidence
         response = post(changed(RICH, path, canary))
