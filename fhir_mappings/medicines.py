@@ -43,8 +43,13 @@ class Medicine:
 
     @property
     def is_jak_inhibitor(self) -> bool:
-        """Any JAK inhibitor, also one that the guideline does not name."""
-        return bool(self.concepts & (_NOT_COVERED | frozenset(JAK_INHIBITORS)))
+        """Any JAK inhibitor, also a topical one and one that the guideline does not name."""
+        return bool(self.concepts & (_NOT_COVERED | {*JAK_INHIBITORS, _TOPICAL}))
+
+    @property
+    def is_topical(self) -> bool:
+        """A JAK inhibitor for the skin or the eye, and none to be swallowed beside it."""
+        return _TOPICAL in self.concepts and not self.concepts & (_NOT_COVERED | frozenset(JAK_INHIBITORS))
 
 
 @cache

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 from builders import (
+    ATC,
+    POLY_JIA,
     RXNORM,
+    SAVI,
     UCUM,
     Json,
     ask,
@@ -21,8 +24,11 @@ from builders import (
     given,
     hook_request,
     missing,
+    order,
     ours,
+    outcome,
     post,
+    prefetch_of,
     quantity,
     texts,
     updates,
@@ -259,3 +265,54 @@ def test_an_empty_draft_gets_no_card() -> None:
     request = hook_request([bare])
     request["context"]["draftOrders"] = {"resourceType": "Bundle", "entry": bundle(bare)["entry"]}
     assert cards(request) == []
+
+
+# --- drafts that end the drug -----------------------------------------------------------------------
+
+ENDING: dict[str, Json] = {
+    "stopped": {"status": "stopped"},
+    "on hold": {"status": "on-hold"},
+    "not to be given": {"doNotPerform": True},
+}
+RUNNING = order("baricitinib", 4, 1)
+
+
+@pytest.mark.parametrize("members", ENDING.values(), ids=ENDING)
+@pytest.mark.parametrize("drug", ["tofacitinib", "baricitinib"])
+def test_an_order_that_ends_the_running_drug_is_judged_as_its_end(drug: str, members: Json) -> None:
+    running = [order(drug, 4, 1)]
+    found = ask(draft(drug, 4, 1, **members), conditions=[SAVI], medicines=running)
+    assert {name: f["severity"] for name, f in findings(found).items()} == {"WITH-01": "warning"}
+    found = ask(draft(drug, 4, 1, **members), conditions=[POLY_JIA], medicines=running)
+    assert {name: f["severity"] for name, f in findings(found).items()} == {"WITH-02": "info"}
+
+
+@pytest.mark.parametrize("members", ENDING.values(), ids=ENDING)
+def test_the_end_of_a_drug_for_nobody_knows_what_is_not_answered_with_silence(members: Json) -> None:
+    found = ask(draft("baricitinib", 4, 1, **members), conditions=[], medicines=[RUNNING])
+    assert findings(found)["WITH-01"]["outcome"] == "cannot-assess"
+    assert missing(found) == {("indication", "absent")}
+
+
+def test_an_order_not_to_give_what_nobody_takes_is_a_note() -> None:
+    (card,) = ask(draft("baricitinib", 4, 1, doNotPerform=True), conditions=[SAVI])
+    assert (card["indicator"], given([card])) == ("info", "-")
+    assert "not to be given" in card["detail"]
+    unknown = prefetch_of(conditions=[SAVI]) | {"medicationRequests": outcome()}
+    found = cards(hook_request([draft("baricitinib", 4, 1, doNotPerform=True)], unknown))
+    assert "WITH-01" in findings(found)
+
+
+def test_an_order_not_to_give_something_else_concerns_nobody() -> None:
+    adalimumab = draft("tofacitinib", id_="d2", medicationCodeableConcept=concept("L04AB04", ATC))
+    assert "CON-02" in findings(ask(adalimumab, medicines=[RUNNING]))
+    assert ask(adalimumab | {"doNotPerform": True}, medicines=[RUNNING]) == []
+    assert "CON-02" not in findings(ask(draft("baricitinib", 4, 1), adalimumab | {"doNotPerform": True}))
+
+
+def test_the_order_that_a_new_one_replaces_does_not_keep_its_dose_from_being_accepted() -> None:
+    end = draft("baricitinib", 4, 1, id_="run1", status="stopped")
+    found = ask(end, draft("baricitinib", 2, 1), medicines=[RUNNING])
+    assert len(updates(found)) == 1
+    found = ask(draft("baricitinib", 4, 1, id_="d2"), draft("baricitinib", 2, 1), medicines=[RUNNING])
+    assert updates(found) == []
