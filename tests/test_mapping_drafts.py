@@ -249,6 +249,39 @@ def test_millilitres_of_the_oral_solution() -> None:
     assert one is not None and one["order"] == {"mgPerDay": 8, "verdict": "match"}
 
 
+SOLUTIONS = {
+    "no strength": ({"text": "tofacitinib oral solution"}, 8, True),
+    "another strength": ({"text": "tofacitinib 2 mg/mL oral solution"}, 16, False),
+    "two strengths": ({"text": "tofacitinib 1 mg/mL or 2 mg/mL oral solution"}, None, False),
+    "no form": ({"text": "tofacitinib"}, None, False),
+    "a tablet": ({"text": "tofacitinib tablet"}, None, False),
+}
+
+
+@pytest.mark.parametrize(("product", "total", "taken"), SOLUTIONS.values(), ids=SOLUTIONS)
+def test_a_solution_that_does_not_say_its_strength_is_the_printed_one(
+    product: Json, total: int | None, taken: bool
+) -> None:
+    found = ask(
+        draft("tofacitinib", medicationCodeableConcept=product, dosageInstruction=[dosage(4, unit="mL")])
+    )
+    one = dose(found)
+    assert one is not None and one["order"].get("mgPerDay") == total
+    assert ("taken to be the guideline's 1 mg/mL oral solution" in texts(found)) is taken
+
+
+def test_a_baricitinib_solution_has_no_printed_strength() -> None:
+    found = ask(
+        draft(
+            "baricitinib",
+            medicationCodeableConcept={"text": "baricitinib oral solution"},
+            dosageInstruction=[dosage(4, 1, unit="mL")],
+        )
+    )
+    one = dose(found)
+    assert one is not None and one["order"] == {"verdict": "unreadable"}
+
+
 def test_notes_on_the_product_are_told() -> None:
     clash = {**TOFACITINIB, "text": "tofacitinib 11 mg tablet"}
     found = texts(ask(draft("tofacitinib", medicationCodeableConcept=clash)))
