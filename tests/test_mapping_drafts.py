@@ -24,6 +24,7 @@ from builders import (
     given,
     hook_request,
     missing,
+    observation,
     order,
     ours,
     outcome,
@@ -349,3 +350,36 @@ def test_the_order_that_a_new_one_replaces_does_not_keep_its_dose_from_being_acc
     assert len(updates(found)) == 1
     found = ask(draft("baricitinib", 4, 1, id_="d2"), draft("baricitinib", 2, 1), medicines=[RUNNING])
     assert updates(found) == []
+
+
+# --- the eGFR since the running order began ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("heights", "crossed"),
+    [
+        ({"2026-01-05": "130", "2026-05-25": "132"}, True),
+        ({"2026-05-25": "132"}, True),  # the first height after the start is near enough
+        ({"2026-05-25": "132", "2026-02-01": "90"}, False),  # the first of them, be it the shorter
+        ({"2025-06-01": "131", "2026-05-25": "132"}, True),  # one of long before is not
+    ],
+    ids=["then", "later", "first later", "long before"],
+)
+def test_the_egfr_at_the_start_of_the_running_order_is_looked_at(
+    heights: dict[str, str], crossed: bool
+) -> None:
+    results = [observation("height", cm, on=on, id_=f"h{on}") for on, cm in heights.items()]
+    results += [
+        observation("creatinine", 30, on="2026-01-05", id_="then"),
+        observation("creatinine", 45, on="2026-05-25", id_="now"),
+    ]
+    found = ask(
+        draft("baricitinib", dosageInstruction=divided(MORN=4, EVE=2)),
+        conditions=[SAVI],
+        medicines=[order("baricitinib", dosageInstruction=divided(MORN=4, EVE=2), start="2026-01-10")],
+        height=None,
+        creatinine=None,
+        results=results,
+    )
+    assert findings(found)["REN-BARI-03"]["severity"] == ("warning" if crossed else "info")
+    assert given(found) == ("-" if crossed else "BARI-IFNR-05")
