@@ -7,7 +7,7 @@ could not be checked in one, the notes in one. Most severe first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -126,33 +126,59 @@ _NOT_CHECKED = {
 }
 
 
+_NOTED = {
+    "topical": "The draft is for a topical JAK inhibitor; the guideline covers JAK inhibitors by mouth only, "
+    "so nothing was checked.",
+    "not-to-be-given": "The draft says that this drug is not to be given, and none is running on record; "
+    "nothing was checked.",
+    "ending": "The draft ends this drug; the guideline has nothing to say of that here.",
+}
+
+
+def noted_card(why: str, order: str, drug: str, occasion: Occasion) -> Card:
+    """The card of a draft that the guideline has no rule for. ``why`` is a key of the sentences above."""
+    finding = _of_scope(_NOTED[why], Outcome.OUTSIDE_GUIDELINE, Severity.INFO, Kind.NOTE, order, drug)
+    return _scope_card(finding, f"{text.capital(drug)}: {finding.say}", "jakinotes", "", occasion)
+
+
 def not_checked_card(why: str, order: str | None, causes: tuple[Cause, ...], occasion: Occasion) -> Card:
     """The card where nothing could be assessed at all. ``why`` is a key of the sentences above."""
     what = _NOT_CHECKED[why]
-    finding = Finding(
+    finding = replace(
+        _of_scope(what, Outcome.CANNOT_ASSESS, Severity.WARNING, Kind.ALERT, order, "unknown"), missing=causes
+    )
+    gaps = "; ".join(text.gap(cause) for cause in causes)
+    more = f"\n- {text.capital(gaps)}." if gaps else ""
+    return _scope_card(finding, f"Could not check: {what}", "jakigaps", more, occasion)
+
+
+def _of_scope(
+    say: str, outcome: Outcome, severity: Severity, kind: Kind, order: str | None, drug: str
+) -> Finding:
+    return Finding(
         id="META-05",
-        outcome=Outcome.CANNOT_ASSESS,
-        severity=Severity.WARNING,
-        kind=Kind.ALERT,
+        outcome=outcome,
+        severity=severity,
+        kind=kind,
         origin=Origin.DEFAULT,
         section="2",
-        drug="unknown",
+        drug=drug,
         order=order,
-        say=what,
+        say=say,
         rule="always",
         cite="Section 2, Scope",
         title="Scope of the guideline",
-        missing=causes,
     )
-    gaps = "; ".join(text.gap(cause) for cause in causes)
-    lines = [f"- **{what}** [{finding.id}]", *([f"- {text.capital(gaps)}."] if gaps else [])]
+
+
+def _scope_card(finding: Finding, summary: str, topic: str, more: str, occasion: Occasion) -> Card:
     words = text.wording()
     end = f"{words['not_reviewed']} {words['decision']} Evaluated as of {text.day(occasion.as_of)}."
     return _finished(
         occasion,
-        topic="jakigaps",
-        summary=f"Could not check: {what}",
-        detail="\n".join(lines) + f"\n\n{end}",
+        topic=topic,
+        summary=summary,
+        detail=f"- **{finding.say}** [{finding.id}]{more}\n\n{end}",
         findings=[finding],
     )
 

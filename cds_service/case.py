@@ -20,6 +20,7 @@ from cds_service.supply import complete, fetch_references, supplies_of
 from fhir_mappings.drafts import (
     DraftedOrder,
     drafted_orders,
+    named_resources,
     other_drafts,
     resources_of,
     unresolved_references,
@@ -61,16 +62,21 @@ def drafts_of(call: HookCall) -> object:
     return None if field is None else call.context.get(field)
 
 
+def _pool(call: HookCall, supplies: dict[str, Supply]) -> Pool:
+    drafts = drafts_of(call)
+    return Pool(supplies, resources_of(drafts), server=call.fhir_server, urls=named_resources(drafts))
+
+
 def concern_of(call: HookCall, runtime: Runtime) -> Concern:
     """What of the call concerns this guideline; read from the drafts alone wherever that is enough."""
     drafts, supplies = drafts_of(call), supplies_of(call)
 
     def read() -> tuple[Pool, list[DraftedOrder]]:
-        pool = Pool(supplies, resources_of(drafts))
+        pool = _pool(call, supplies)
         return pool, drafted_orders(drafts, call.selections, pool, call.patient_id)
 
     pool, found = read()
-    lacking = unresolved_references(found)
+    lacking = unresolved_references(found, call.fhir_server)
     if lacking:
         supplies = {**supplies, **fetch_references(call, runtime, lacking)}
         pool, found = read()
@@ -86,7 +92,7 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
 
 def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on: date) -> Case:
     """The child's record, with everything fetched that was missing. Without the Patient: ``CannotAnswer``."""
-    pool = Pool(complete(call, runtime, supplies), resources_of(drafts_of(call)))
+    pool = _pool(call, complete(call, runtime, supplies))
     patient = find_patient(pool, call.patient_id)
     if patient is None:
         raise CannotAnswer(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
-from cards.build import Occasion, OrderToCard, cards_for, not_checked_card, treatment_cards
+from cards.build import Occasion, OrderToCard, cards_for, not_checked_card, noted_card, treatment_cards
 from cards.model import Card
 from cds_service.case import Case, Concern, concern_of, drafts_of, new_request, read_case, visible_failure
 from cds_service.envelope import HookCall
@@ -62,13 +62,13 @@ def _order_cards(
 ) -> list[Card]:
     """One drafted JAK inhibitor."""
     if order.medicine.jak_inhibitor is None or order.of_another_patient:
+        if order.medicine.is_topical and not order.of_another_patient:
+            return [noted_card("topical", order.reference, "ruxolitinib", occasion)]
         return [not_checked_card(_why_not(order), order.reference, _UNREAD_DRUG, occasion)]
     draft = read_draft(order, case.pool, case.lists)
     if draft.ending:
-        return treatment_cards(
-            assess_ending(case.record, draft, runtime.tables, runtime.policy), None, occasion
-        )
-    same = [o for o in concern.orders if o.medicine.jak_inhibitor == draft.drug]
+        return _ending_cards(order, draft, case, runtime, occasion)
+    same = [o for o in concern.orders if o.medicine.jak_inhibitor == draft.drug and not o.ending]
     if len(same) > 1:
         draft = replace(draft, notes=(*draft.notes, _SEVERAL))
     assessed = assess(case.record, draft, runtime.tables, runtime.policy)
@@ -76,6 +76,19 @@ def _order_cards(
     # Each suggestion sets a whole day's dose: with several drafts of one drug, accepting all would multiply it.
     dosage = _dosage(assessed, order) if len(same) == 1 and order.resource.get("id") else None
     return cards_for(OrderToCard(assessed, order.resource, dosage, requests), occasion)
+
+
+def _ending_cards(
+    order: DraftedOrder, draft: Draft, case: Case, runtime: Runtime, occasion: Occasion
+) -> list[Card]:
+    """A draft that stops or pauses the drug, or says that it must not be given (ruling 17)."""
+    running = running_drafts(case.pool, case.lists, occasion.as_of, runtime.policy.restart_gap)
+    taken = case.record.orders_gap or any(found.drug == draft.drug for found in running)
+    if order.not_to_be_given and not taken:
+        return [noted_card("not-to-be-given", draft.reference, draft.drug, occasion)]
+    assessed = assess_ending(case.record, draft, runtime.tables, runtime.policy)
+    cards = treatment_cards(assessed, None, occasion)
+    return cards or [noted_card("ending", draft.reference, draft.drug, occasion)]
 
 
 _UNREAD_DRUG = (Cause("drug", Reason.UNREADABLE),)

@@ -25,10 +25,16 @@ def complete(call: HookCall, runtime: Runtime, supplies: Mapping[str, Supply]) -
     server = call.fhir_server
     if server is None or runtime.client is None or not runtime.client.permits(server):
         return found
+    # Nothing can be said without the Patient, so an empty or failed key of it is asked for again.
+    has_patient = any(
+        r.get("resourceType") == "Patient" and r.get("id") == call.patient_id
+        for supply in supplies.values()
+        for r in supply.resources
+    )
     queries = {
         key.name: key.template().replace(_PATIENT_TOKEN, call.patient_id)
         for key in keys()
-        if key.name not in supplies
+        if key.name not in supplies or (key.resource_type == "Patient" and not has_patient)
     }
     pages = {name: s.next_url for name, s in supplies.items() if s.next_url}
     fetched = runtime.client.fetch_all(server, _token(call), {**queries, **pages})

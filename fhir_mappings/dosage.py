@@ -23,6 +23,11 @@ FhirVersion = Literal["R4", "STU3", "DSTU2"]
 
 _MINUTES = {"min": 1, "h": 60, "d": 24 * 60, "wk": 7 * 24 * 60}
 _DAY = _MINUTES["d"]
+_UNIT_OF_TIME = {
+    **_MINUTES,
+    **{"day": _DAY, "days": _DAY, "24h": _DAY, "hour": _MINUTES["h"], "hours": _MINUTES["h"]},
+    **{"week": _MINUTES["wk"], "weeks": _MINUTES["wk"]},
+}
 _WEEK = frozenset({"mon", "tue", "wed", "thu", "fri", "sat", "sun"})
 
 # FHIR event-timing and v3 TimingEvent codes; the guideline knows three times of day (ambiguity A-75).
@@ -186,6 +191,7 @@ def _administrations(dosage: Mapping[str, Any], product: Product) -> list[Admini
         raise Unreadable("one of the dosage instructions has no dose")
     if schedule is None:
         raise Unreadable("the dose has no timing")
+    _refuse_above_own_maximum(dosage, mg, schedule, product)
     if schedule.whens:
         return [Administration(mg, when=when) for when in schedule.whens]
     return [Administration(mg, times_per_day=schedule.per_day)]
@@ -310,6 +316,42 @@ def _milligrams(quantity: Mapping[str, Any], product: Product) -> Decimal | None
     if product.strength_mg is None:
         raise Unreadable("the dose is in tablets and the strength of the tablet is not known")
     return amount.value * product.strength_mg
+
+
+def _refuse_above_own_maximum(
+    dosage: Mapping[str, Any], mg: Decimal, schedule: _Schedule, product: Product
+) -> None:
+    """A dose above the maximum that stands beside it contradicts it; which of the two is meant cannot be known.
+
+    A maximum that cannot be read (for each kg, in a lifetime) says nothing of the dose and is left alone.
+    """
+    for key in ("maxDosePerAdministration", "maxDosePerPeriod"):
+        for maximum in listed(dosage.get(key)):
+            most = _maximum(maximum, key, product)
+            if most is not None and most < (
+                mg if key == "maxDosePerAdministration" else mg * schedule.per_day
+            ):
+                raise Unreadable("the dose is above the maximum that the order itself sets")
+
+
+def _maximum(maximum: object, key: str, product: Product) -> Decimal | None:
+    """Milligrams for each administration (a Quantity) or each day (a Ratio: so much in so long)."""
+    if not isinstance(maximum, Mapping):
+        return None
+    try:
+        if key == "maxDosePerAdministration":
+            return _milligrams(maximum, product)
+        upper, lower = maximum.get("numerator"), maximum.get("denominator")
+        if not isinstance(upper, Mapping) or not isinstance(lower, Mapping):
+            return None
+        mg, span = _milligrams(upper, product), number(lower.get("value"))
+    except Unreadable:
+        return None
+    units = (_UNIT_OF_TIME.get(word) for name in ("code", "unit") if isinstance(word := lower.get(name), str))
+    minutes = next((unit for unit in units if unit is not None), None)
+    if mg is None or span is None or span <= 0 or minutes is None:
+        return None
+    return _per_day(mg, span * minutes)
 
 
 # --- the timing -----------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from functools import cache
 from fhir_mappings.dosage import FhirVersion, read_dose
 from fhir_mappings.elements import Resource, is_of_patient, reference, status_of
 from fhir_mappings.indications import indication_of
-from fhir_mappings.lists import MEDICATION_TYPES, Lists, draft_concepts
+from fhir_mappings.lists import MEDICATION_TYPES, Lists, draft_concepts, is_withdrawn
 from fhir_mappings.medicines import JAK_INHIBITORS, Medicine, medicine_of, pointer_of
-from fhir_mappings.prefetch import Pool, relative_reference
+from fhir_mappings.prefetch import Pool, is_at, relative_reference
 from fhir_mappings.products import listed
 from guideline.derive import course_of
 from guideline.doses import DoseState, Form, OrderedDose
@@ -34,10 +34,25 @@ class DraftedOrder:
     medicine: Medicine
     of_another_patient: bool
 
+    @property
+    def not_to_be_given(self) -> bool:
+        """Whether it is an order not to give the drug."""
+        return self.resource.get("doNotPerform") is True
+
+    @property
+    def ending(self) -> bool:
+        """Whether it stops or pauses the drug, or says that it must not be given (ruling 17)."""
+        return self.not_to_be_given or status_of(self.resource) in _ENDING
+
 
 def resources_of(bundle: object) -> Iterator[Resource]:
     """The resources of a drafts Bundle; a missing type, ``entry`` or ``fullUrl`` is no fault."""
     return (resource for resource, _ in _entries(bundle))
+
+
+def named_resources(bundle: object) -> dict[str, Resource]:
+    """The resources of a drafts Bundle by their ``fullUrl``."""
+    return {url: resource for resource, url in _entries(bundle) if isinstance(url, str) and url}
 
 
 def _entries(bundle: object) -> Iterator[tuple[Resource, object]]:
@@ -88,6 +103,8 @@ def other_drafts(
     """References of the selected drafts that are no JAK inhibitor of ours but concern a child on one."""
     found = []
     for resource in _selected_drafts(bundle, selections):
+        if is_withdrawn(resource):
+            continue
         concerned = draft_concepts(resource, pool) & _watched_concepts() - frozenset(JAK_INHIBITORS)
         if concerned and is_of_patient(resource, patient_id):
             found.append(reference(resource))
@@ -126,7 +143,7 @@ def read_draft(order: DraftedOrder, pool: Pool, lists: Lists) -> Draft:
         indication=indication.indication,
         jia_category=indication.jia_category,
         on_record=indication.on_record,
-        ending=status_of(order.resource) in _ENDING,
+        ending=order.ending,
         notes=tuple(notes),
     )
 
@@ -172,15 +189,15 @@ def fhir_version(order: Resource) -> FhirVersion:
     return "R4"
 
 
-def unresolved_references(orders: Iterable[DraftedOrder]) -> tuple[str, ...]:
-    """The Medications that drafts refer to and that are not among the supplied resources."""
+def unresolved_references(orders: Iterable[DraftedOrder], server: str | None) -> tuple[str, ...]:
+    """The Medications of ``server`` that drafts refer to and that are not among the supplied resources."""
     found = []
     for order in orders:
         pointer = pointer_of(order.resource)
         text = pointer.get("reference") if isinstance(pointer, Mapping) else None
         if order.medicine.unresolved and isinstance(text, str) and not text.startswith("#"):
             wanted = relative_reference(text)
-            if _MEDICATION.fullmatch(wanted):
+            if _MEDICATION.fullmatch(wanted) and is_at(text, server):
                 found.append(wanted)
     return tuple(dict.fromkeys(found))
 

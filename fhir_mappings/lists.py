@@ -245,7 +245,7 @@ def _drafted(pool: Pool, patient_id: str, drafts: Iterable[Resource]) -> RecordL
     items = []
     for resource in drafts:
         own = reference(resource)
-        if not is_of_patient(resource, patient_id) or status_of(resource) in _WITHDRAWN:
+        if not is_of_patient(resource, patient_id) or is_withdrawn(resource):
             continue
         found = draft_concepts(resource, pool)
         if found:
@@ -254,6 +254,11 @@ def _drafted(pool: Pool, patient_id: str, drafts: Iterable[Resource]) -> RecordL
 
 
 _WITHDRAWN = ("entered-in-error", "cancelled", "stopped", "not-done")
+
+
+def is_withdrawn(resource: Resource) -> bool:
+    """Whether a draft takes something back, or says that it is not to be given."""
+    return status_of(resource) in _WITHDRAWN or resource.get("doNotPerform") is True
 
 
 def draft_concepts(resource: Resource, pool: Pool) -> frozenset[str]:

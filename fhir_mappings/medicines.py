@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
 from fhir_mappings.elements import Resource, concepts_in, texts
 from fhir_mappings.prefetch import Pool
 from fhir_mappings.products import Product, listed, read_product
+from guideline.doses import Form
+from guideline.sources import solution_mg_per_ml
 
 JAK_INHIBITORS = ("tofacitinib", "baricitinib", "ruxolitinib")
 _TOPICAL_WORDS = re.compile(r"\b(cream|ointment|gel|topical|cutaneous|eye|ophthalmic)\b")
@@ -43,8 +46,13 @@ class Medicine:
 
     @property
     def is_jak_inhibitor(self) -> bool:
-        """Any JAK inhibitor, also one that the guideline does not name."""
-        return bool(self.concepts & (_NOT_COVERED | frozenset(JAK_INHIBITORS)))
+        """Any JAK inhibitor, also a topical one and one that the guideline does not name."""
+        return bool(self.concepts & (_NOT_COVERED | {*JAK_INHIBITORS, _TOPICAL}))
+
+    @property
+    def is_topical(self) -> bool:
+        """A JAK inhibitor for the skin or the eye, and none to be swallowed beside it."""
+        return _TOPICAL in self.concepts and not self.concepts & (_NOT_COVERED | frozenset(JAK_INHIBITORS))
 
 
 @cache
@@ -103,9 +111,23 @@ def medicine_of(resource: Resource, pool: Pool) -> Medicine:
         ]
         coding_list = [c for c in raw if isinstance(c, Mapping)]
         product = read_product(coding_list, words, medication)
+        if "tofacitinib" in found:
+            product = _of_printed_strength(product)
     nothing = concept is None and pointer is None
     unresolved = pointer is not None and medication is None and not found
     return Medicine(found, by_name and bool(found), unresolved, product, nothing or (not coded and not words))
+
+
+def _of_printed_strength(product: Product) -> Product:
+    """An oral solution of tofacitinib that does not say its strength is the one in which section 5.3 prints volumes.
+
+    TOFA-DOSE-08: millilitres are milligrams at that strength. The card says that it was taken to be so.
+    """
+    if product.form is not Form.ORAL_SOLUTION or product.strength_mg is not None or product.note is not None:
+        return product
+    strength = solution_mg_per_ml()
+    note = f"it does not say its strength; taken to be the guideline's {strength} mg/mL oral solution"
+    return replace(product, strength_mg=strength, per_ml=Decimal(1), source="guideline", note=note)
 
 
 def _is_a_medicine(concepts: frozenset[str]) -> bool:

@@ -8,7 +8,7 @@ key only tells whether its search was answered.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -86,11 +86,15 @@ def templates() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """What one key holds: its resources, and why its list may be incomplete (``None``: answered in full)."""
+    """What one key holds: its resources, and why its list may be incomplete (``None``: answered in full).
+
+    ``urls`` is what its Bundle calls the resources (``fullUrl``).
+    """
 
     resources: tuple[Resource, ...]
     gap: Reason | None
     next_url: str | None = None
+    urls: Mapping[str, Resource] = field(default_factory=dict)
 
 
 NOT_SUPPLIED = Supply((), Reason.NOT_SUPPLIED)
@@ -123,6 +127,7 @@ def _read_bundle(bundle: Resource, resource_type: str | None) -> Supply:
     if not isinstance(entries, list):
         return Supply((), Reason.UNREADABLE)
     found: list[Resource] = []
+    urls: dict[str, Resource] = {}
     gap: Reason | None = None
     for entry in entries:
         resource = entry.get("resource") if isinstance(entry, Mapping) else None
@@ -132,6 +137,8 @@ def _read_bundle(bundle: Resource, resource_type: str | None) -> Supply:
             gap = Reason.FAILED if _is_error(resource) else gap
         else:
             found.append(resource)
+            if isinstance(url := entry.get("fullUrl"), str):
+                urls[url] = resource
     following = _next_url(bundle)
     if following is not None and gap is not Reason.FAILED:
         gap = Reason.PARTIAL_PAGE
@@ -139,7 +146,7 @@ def _read_bundle(bundle: Resource, resource_type: str | None) -> Supply:
         kinds = {str(r.get("resourceType")) for r in found}
         if not any(kind == resource_type or _is_sibling(kind, resource_type) for kind in kinds):
             gap = Reason.NOT_SUPPLIED
-    return Supply(tuple(found), gap, following)
+    return Supply(tuple(found), gap, following, urls)
 
 
 def _is_sibling(kind: str, asked: str) -> bool:
@@ -168,10 +175,21 @@ def _next_url(bundle: Resource) -> str | None:
 class Pool:
     """Every resource of the request by type, each once, and the state of every key of ours.
 
-    References are resolved among them: relative, absolute, contained and by ``fullUrl``.
+    References are resolved among them: relative, contained, by ``fullUrl``, and absolute ones to ``server``, the
+    request's own FHIR server (any, where the request names none). ``context`` and ``urls`` are the drafts and what
+    their Bundle calls them.
     """
 
-    def __init__(self, supplies: Mapping[str, Supply], context: Iterable[Resource] = ()) -> None:
+    def __init__(
+        self,
+        supplies: Mapping[str, Supply],
+        context: Iterable[Resource] = (),
+        *,
+        server: str | None = None,
+        urls: Mapping[str, Resource] | None = None,
+    ) -> None:
+        self._server = server
+        self._by_url = {**{u: r for s in supplies.values() for u, r in s.urls.items()}, **(urls or {})}
         self._by_type: dict[str, list[Resource]] = {}
         self._by_reference: dict[str, Resource] = {}
         for supply in supplies.values():
@@ -211,7 +229,9 @@ class Pool:
                 if isinstance(resource, Mapping) and resource.get("id") == text[1:]:
                     return resource
             return None
-        return self._by_reference.get(relative_reference(text))
+        if text in self._by_url:
+            return self._by_url[text]
+        return self._by_reference.get(relative_reference(text)) if is_at(text, self._server) else None
 
     def gap(self, record_list: str, fact: str | None = None) -> Reason | None:
         """Why a list (or the results of one fact) may be incomplete; the gravest reason of its keys."""
@@ -225,6 +245,19 @@ class Pool:
 
 
 _GRAVITY = (Reason.FAILED, Reason.NOT_SUPPLIED, Reason.UNREADABLE, Reason.PARTIAL_PAGE)
+
+
+def is_at(reference: str, server: str | None) -> bool:
+    """Whether a reference is to a resource of ``server``: the same id at another server is another resource."""
+    if server is None or "://" not in reference:
+        return True
+    return _without_scheme(reference).startswith(_without_scheme(server).rstrip("/") + "/")
+
+
+def _without_scheme(url: str) -> str:
+    """A URL to compare: behind a proxy one server is often named with http and with https."""
+    host, slash, path = url.partition("://")[2].partition("/")
+    return host.lower() + slash + path
 
 
 def relative_reference(text: str) -> str:

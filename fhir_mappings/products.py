@@ -58,7 +58,8 @@ class Product:
 
     ``strength_mg`` is milligrams in one tablet where ``per_ml`` is ``None``, else milligrams in ``per_ml``
     millilitres (5 mg/5 mL: 5 and 5). ``None`` means not known, or contradictory. ``source`` tells where the
-    strength was read (``product-code``, ``medication-ingredient``, ``words``, ``nothing``); ``note`` says, in
+    strength was read (``product-code``, ``medication-ingredient``, ``words``, ``nothing``; ``guideline`` where it is
+    taken from there); ``note`` says, in
     our own words, what contradicts.
     """
 

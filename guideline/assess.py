@@ -247,8 +247,10 @@ def _try_row(table: Table, row: Row, facts: Facts) -> _Tried:
         "indication" in decided
         and isinstance(facts["indication"], Missing)
         and table.speaks_for != "indication"
+        and not _is(facts["ending"], YES)
     ):
-        # An unknown indication is told once, by the table that speaks for it (ruling 12).
+        # An unknown indication is told once, by the table that speaks for it (ruling 12); of an order that ends
+        # the drug that table is not asked.
         return _Tried(table, row, Outcome.CLEAR, Answer(False, decided_by=("indication",)))
     if table.speaks_for == "indication":
         causes = tuple(c for c in causes if c.fact == "indication") or causes

@@ -491,7 +491,11 @@ def _months_on_drug(course: Course, gap: Missing | None, on: date) -> Fact:
 
 
 def _egfr_at(course: Course, record: Record, policy: Policy) -> Fact | None:
-    """The eGFR when the running order began, where height and creatinine of that time are known (A-15)."""
+    """The eGFR when the running order began, where height and creatinine of that time are known (A-15).
+
+    A creatinine counts that was taken by then; of the heights the last by then, else the first one after: the rate
+    of growth makes little difference inside its window, and an eGFR that is not looked at makes a great one.
+    """
     if course.running is None or course.running.start is None:
         return None
     start = course.running.start
@@ -507,6 +511,13 @@ def _egfr_at(course: Course, record: Record, policy: Policy) -> Fact | None:
             ),
             None,
         )
+        if reading is None and fact == "height":
+            later = [
+                r
+                for r in series or ()
+                if isinstance(r, Reading) and timedelta(0) < r.on - start <= timedelta(days=window)
+            ]
+            reading = min(later, key=lambda r: r.on, default=None)
         if reading is None:
             return None
         found[fact] = Known(reading.value, (seen(fact, reading),))

@@ -390,6 +390,41 @@ def test_without_the_strength_there_are_no_milligrams(quantity: Any, product: Pr
 
 # --- the code tables and the reader agree -------------------------------------------------------------------
 
+
+def most(value: object, *, per: object = 1, unit: str = "d", code: str = "mg", name: str = "code") -> Any:
+    """``maxDosePerPeriod``: so many mg in so long."""
+    return {"numerator": {"value": value, name: code}, "denominator": {"value": per, name: unit}}
+
+
+MAXIMA: list[tuple[dict[str, Any], bool]] = [
+    ({"maxDosePerPeriod": most(10)}, True),
+    ({"maxDosePerPeriod": most(9)}, False),
+    ({"maxDosePerPeriod": [most(10), most(9)]}, False),
+    ({"maxDosePerPeriod": most(5, per=12, unit="h")}, True),
+    ({"maxDosePerPeriod": most(9, per=24, unit="h")}, False),
+    ({"maxDosePerPeriod": most(9, unit="day", name="unit")}, False),
+    ({"maxDosePerPeriod": most(69, unit="wk")}, False),
+    ({"maxDosePerPeriod": most(70, unit="wk")}, True),
+    ({"maxDosePerPeriod": most(1, code="{tablet}")}, True),  # of a strength that is not known
+    ({"maxDosePerPeriod": most(1, code="mg/kg")}, True),
+    ({"maxDosePerPeriod": most(1, unit="a")}, True),
+    ({"maxDosePerPeriod": most(1, per=0)}, True),
+    ({"maxDosePerPeriod": {"numerator": MG_4}}, True),
+    ({"maxDosePerPeriod": "9 mg a day"}, True),
+    ({"maxDosePerAdministration": MG_5}, True),
+    ({"maxDosePerAdministration": MG_4}, False),
+    ({"maxDosePerAdministration": {**MG_4, "value": None}}, True),
+]
+
+
+@pytest.mark.parametrize(("maximum", "within"), MAXIMA, ids=str)
+def test_a_dose_above_its_own_maximum_is_unreadable(maximum: dict[str, Any], within: bool) -> None:
+    dose = read_dose(order(dosage(**maximum)), NOT_NAMED)
+    assert (dose.state is DoseState.READ) is within
+    if not within:
+        assert dose.why == "the dose is above the maximum that the order itself sets"
+
+
 TIMING_CODES = {
     c for name, rows in concepts.index().concepts.items() if name.startswith("timing-") for c in rows
 }

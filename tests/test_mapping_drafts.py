@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 from builders import (
+    ATC,
+    POLY_JIA,
     RXNORM,
+    SAVI,
     UCUM,
     Json,
     ask,
@@ -21,8 +24,12 @@ from builders import (
     given,
     hook_request,
     missing,
+    observation,
+    order,
     ours,
+    outcome,
     post,
+    prefetch_of,
     quantity,
     texts,
     updates,
@@ -243,6 +250,39 @@ def test_millilitres_of_the_oral_solution() -> None:
     assert one is not None and one["order"] == {"mgPerDay": 8, "verdict": "match"}
 
 
+SOLUTIONS = {
+    "no strength": ({"text": "tofacitinib oral solution"}, 8, True),
+    "another strength": ({"text": "tofacitinib 2 mg/mL oral solution"}, 16, False),
+    "two strengths": ({"text": "tofacitinib 1 mg/mL or 2 mg/mL oral solution"}, None, False),
+    "no form": ({"text": "tofacitinib"}, None, False),
+    "a tablet": ({"text": "tofacitinib tablet"}, None, False),
+}
+
+
+@pytest.mark.parametrize(("product", "total", "taken"), SOLUTIONS.values(), ids=SOLUTIONS)
+def test_a_solution_that_does_not_say_its_strength_is_the_printed_one(
+    product: Json, total: int | None, taken: bool
+) -> None:
+    found = ask(
+        draft("tofacitinib", medicationCodeableConcept=product, dosageInstruction=[dosage(4, unit="mL")])
+    )
+    one = dose(found)
+    assert one is not None and one["order"].get("mgPerDay") == total
+    assert ("taken to be the guideline's 1 mg/mL oral solution" in texts(found)) is taken
+
+
+def test_a_baricitinib_solution_has_no_printed_strength() -> None:
+    found = ask(
+        draft(
+            "baricitinib",
+            medicationCodeableConcept={"text": "baricitinib oral solution"},
+            dosageInstruction=[dosage(4, 1, unit="mL")],
+        )
+    )
+    one = dose(found)
+    assert one is not None and one["order"] == {"verdict": "unreadable"}
+
+
 def test_notes_on_the_product_are_told() -> None:
     clash = {**TOFACITINIB, "text": "tofacitinib 11 mg tablet"}
     found = texts(ask(draft("tofacitinib", medicationCodeableConcept=clash)))
@@ -259,3 +299,87 @@ def test_an_empty_draft_gets_no_card() -> None:
     request = hook_request([bare])
     request["context"]["draftOrders"] = {"resourceType": "Bundle", "entry": bundle(bare)["entry"]}
     assert cards(request) == []
+
+
+# --- drafts that end the drug -----------------------------------------------------------------------
+
+ENDING: dict[str, Json] = {
+    "stopped": {"status": "stopped"},
+    "on hold": {"status": "on-hold"},
+    "not to be given": {"doNotPerform": True},
+}
+RUNNING = order("baricitinib", 4, 1)
+
+
+@pytest.mark.parametrize("members", ENDING.values(), ids=ENDING)
+@pytest.mark.parametrize("drug", ["tofacitinib", "baricitinib"])
+def test_an_order_that_ends_the_running_drug_is_judged_as_its_end(drug: str, members: Json) -> None:
+    running = [order(drug, 4, 1)]
+    found = ask(draft(drug, 4, 1, **members), conditions=[SAVI], medicines=running)
+    assert {name: f["severity"] for name, f in findings(found).items()} == {"WITH-01": "warning"}
+    found = ask(draft(drug, 4, 1, **members), conditions=[POLY_JIA], medicines=running)
+    assert {name: f["severity"] for name, f in findings(found).items()} == {"WITH-02": "info"}
+
+
+@pytest.mark.parametrize("members", ENDING.values(), ids=ENDING)
+def test_the_end_of_a_drug_for_nobody_knows_what_is_not_answered_with_silence(members: Json) -> None:
+    found = ask(draft("baricitinib", 4, 1, **members), conditions=[], medicines=[RUNNING])
+    assert findings(found)["WITH-01"]["outcome"] == "cannot-assess"
+    assert missing(found) == {("indication", "absent")}
+
+
+def test_an_order_not_to_give_what_nobody_takes_is_a_note() -> None:
+    (card,) = ask(draft("baricitinib", 4, 1, doNotPerform=True), conditions=[SAVI])
+    assert (card["indicator"], given([card])) == ("info", "-")
+    assert "not to be given" in card["detail"]
+    unknown = prefetch_of(conditions=[SAVI]) | {"medicationRequests": outcome()}
+    found = cards(hook_request([draft("baricitinib", 4, 1, doNotPerform=True)], unknown))
+    assert "WITH-01" in findings(found)
+
+
+def test_an_order_not_to_give_something_else_concerns_nobody() -> None:
+    adalimumab = draft("tofacitinib", id_="d2", medicationCodeableConcept=concept("L04AB04", ATC))
+    assert "CON-02" in findings(ask(adalimumab, medicines=[RUNNING]))
+    assert ask(adalimumab | {"doNotPerform": True}, medicines=[RUNNING]) == []
+    assert "CON-02" not in findings(ask(draft("baricitinib", 4, 1), adalimumab | {"doNotPerform": True}))
+
+
+def test_the_order_that_a_new_one_replaces_does_not_keep_its_dose_from_being_accepted() -> None:
+    end = draft("baricitinib", 4, 1, id_="run1", status="stopped")
+    found = ask(end, draft("baricitinib", 2, 1), medicines=[RUNNING])
+    assert len(updates(found)) == 1
+    found = ask(draft("baricitinib", 4, 1, id_="d2"), draft("baricitinib", 2, 1), medicines=[RUNNING])
+    assert updates(found) == []
+
+
+# --- the eGFR since the running order began ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("heights", "crossed"),
+    [
+        ({"2026-01-05": "130", "2026-05-25": "132"}, True),
+        ({"2026-05-25": "132"}, True),  # the first height after the start is near enough
+        ({"2026-05-25": "132", "2026-02-01": "90"}, False),  # the first of them, be it the shorter
+        ({"2025-06-01": "131", "2026-05-25": "132"}, True),  # one of long before is not
+    ],
+    ids=["then", "later", "first later", "long before"],
+)
+def test_the_egfr_at_the_start_of_the_running_order_is_looked_at(
+    heights: dict[str, str], crossed: bool
+) -> None:
+    results = [observation("height", cm, on=on, id_=f"h{on}") for on, cm in heights.items()]
+    results += [
+        observation("creatinine", 30, on="2026-01-05", id_="then"),
+        observation("creatinine", 45, on="2026-05-25", id_="now"),
+    ]
+    found = ask(
+        draft("baricitinib", dosageInstruction=divided(MORN=4, EVE=2)),
+        conditions=[SAVI],
+        medicines=[order("baricitinib", dosageInstruction=divided(MORN=4, EVE=2), start="2026-01-10")],
+        height=None,
+        creatinine=None,
+        results=results,
+    )
+    assert findings(found)["REN-BARI-03"]["severity"] == ("warning" if crossed else "info")
+    assert given(found) == ("-" if crossed else "BARI-IFNR-05")

@@ -104,9 +104,6 @@ NO_CONCERN: dict[str, Any] = {
     "methotrexate by name": {"text": "methotrexate 2.5 mg"},
     "a name within a word": {"text": "pseudotofacitinibium"},
     "deucravacitinib, a TYK2 inhibitor": concept("L04AF07", ATC, "deucravacitinib"),
-    "ruxolitinib cream": concept("D11AH09", ATC),
-    "ruxolitinib cream with its name": concept("D11AH09", ATC, "ruxolitinib 15 mg/g cream"),
-    "ruxolitinib cream by name": {"text": "ruxolitinib cream 1.5 %"},
     "no medicine yet": None,
     "empty": {},
     "empty coding": {"coding": []},
@@ -116,13 +113,36 @@ NO_CONCERN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("code", NO_CONCERN.values(), ids=NO_CONCERN)
-def test_what_is_no_systemic_jak_inhibitor_gets_no_card(code: Any) -> None:
+def test_what_is_no_jak_inhibitor_gets_no_card(code: Any) -> None:
     assert ordered(medicationCodeableConcept=code) == []
+
+
+TOPICAL = {
+    "ruxolitinib cream": concept("D11AH09", ATC),
+    "ruxolitinib cream with its name": concept("D11AH09", ATC, "ruxolitinib 15 mg/g cream"),
+    "ruxolitinib cream by name": {"text": "ruxolitinib cream 1.5 %"},
+    "ruxolitinib cream by brand": {"text": "Opzelura 15 mg/g"},
+}
+
+
+@pytest.mark.parametrize("code", TOPICAL.values(), ids=TOPICAL)
+def test_a_topical_jak_inhibitor_gets_a_card_that_it_is_outside_the_guideline(code: Json) -> None:
+    (card,) = ordered(medicationCodeableConcept=code)
+    assert card["indicator"] == "info"
+    assert "topical" in card["summary"] and "overrideReasons" not in card
+    finding = findings([card])["META-05"]
+    assert (finding["outcome"], finding["severity"], finding["drug"]) == (
+        "outside-guideline",
+        "info",
+        "ruxolitinib",
+    )
+    assert given([card]) == "-"
 
 
 def test_the_route_tells_a_cream() -> None:
     route = {"route": {"coding": [{"system": SNOMED, "code": "6064005"}], "text": "Topical"}}
-    assert ordered(medicationCodeableConcept=concept("1193326", RXNORM), dosageInstruction=[route]) == []
+    (card,) = ordered(medicationCodeableConcept=concept("1193326", RXNORM), dosageInstruction=[route])
+    assert "topical" in card["summary"]
     by_mouth = {"route": concept("26643006")}
     found = ordered(medicationCodeableConcept=concept("1193326", RXNORM), dosageInstruction=[by_mouth])
     assert drug_of(found) == "ruxolitinib"
@@ -135,6 +155,7 @@ NOT_COVERED = {
     "filgotinib": concept("L04AF04", ATC),
     "class": concept("704312008", SNOMED),
     "a newer member of the class": concept("L04AF99", ATC),
+    "one for the skin alone": {"text": "delgocitinib 20 mg/g cream"},
 }
 
 
@@ -203,6 +224,36 @@ def test_a_medication_may_come_as_another_draft_entry() -> None:
         "tofacitinib", 4, medicationCodeableConcept=None, medicationReference={"reference": "Medication/m1"}
     )
     assert drug_of(cards(hook_request([drafted, MEDICATION]))) == "tofacitinib"
+
+
+def test_a_reference_is_resolved_by_the_full_url_of_an_entry() -> None:
+    url = "urn:uuid:4c2c1a40-0000-4000-8000-000000000002"
+    drafted = draft("tofacitinib", 4, medicationCodeableConcept=None, medicationReference={"reference": url})
+    among_drafts = hook_request([drafted, MEDICATION])
+    among_drafts["context"]["draftOrders"]["entry"][1]["fullUrl"] = url
+    assert drug_of(cards(among_drafts)) == "tofacitinib"
+    prefetched = hook_request([drafted], prefetch_of(medicines=[MEDICATION]))
+    prefetched["prefetch"]["medicationRequests"]["entry"][0]["fullUrl"] = url
+    assert drug_of(cards(prefetched)) == "tofacitinib"
+
+
+SERVERS = {
+    "the request's own": ("https://ehr.example/fhir", "https://ehr.example/fhir/Medication/m1", 200),
+    "with a slash at its end": ("https://ehr.example/fhir/", "https://ehr.example/fhir/Medication/m1", 200),
+    "by another scheme": ("http://EHR.example/fhir", "https://ehr.example/fhir/Medication/m1", 200),
+    "another": ("https://ehr.example/fhir", "https://other.example/fhir/Medication/m1", 412),
+    "another path": ("https://ehr.example/fhir", "https://ehr.example/fhir2/Medication/m1", 412),
+    "none named": (None, "https://other.example/fhir/Medication/m1", 200),
+}
+
+
+@pytest.mark.parametrize(("server", "url", "status"), SERVERS.values(), ids=SERVERS)
+def test_the_same_id_at_another_server_is_another_medication(
+    server: str | None, url: str, status: int
+) -> None:
+    drafted = draft("tofacitinib", 4, medicationCodeableConcept=None, medicationReference={"reference": url})
+    request = hook_request([drafted], prefetch_of(medicines=[MEDICATION]))
+    assert post(request | ({"fhirServer": server} if server else {})).status_code == status
 
 
 GONE = {"reference": "Medication/gone"}

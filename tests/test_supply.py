@@ -202,6 +202,23 @@ def test_a_medication_that_a_draft_refers_to_is_fetched(members: Json) -> None:
         assert post(hook_request([drafted]) | {"fhirServer": server.base}).status_code == 412
 
 
+def test_a_medication_of_another_server_is_not_asked_of_this_one() -> None:
+    reference = {"reference": "https://other.example/fhir/Medication/m1"}
+    drafted = draft("tofacitinib", 4, medicationCodeableConcept=None, medicationReference=reference)
+    with Server(fhir({}, **{"Medication/m1": MEDICATION})) as server:
+        assert post(hook_request([drafted]) | {"fhirServer": server.base}).status_code == 412
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("patient", [None, outcome(), bundle()], ids=["null", "failed", "empty"])
+def test_a_patient_that_the_prefetch_lacks_is_asked_for(patient: Json | None) -> None:
+    request = hook_request([draft("tofacitinib", 4)], prefetch_of() | {"patient": patient})
+    assert post(request).status_code == 412
+    with Server(fhir({"patient": prefetch_of()["patient"]})) as server:
+        assert given(cards(request | {"fhirServer": server.base})) == "TOFA-DOSE-04"
+    assert server.connections == 1
+
+
 @pytest.mark.parametrize(
     "reference", ["http://169.254.0.1/fhir/Medication/../x", "Medication/a b", "urn:uuid:1", "#m"]
 )
