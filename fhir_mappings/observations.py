@@ -18,12 +18,13 @@ from fhir_mappings.elements import (
     codings,
     concepts_in,
     is_modified,
+    is_of_other_focus,
     is_of_patient,
     read_date,
-    reference,
     status_of,
     texts,
 )
+from fhir_mappings.panels import WITHDRAWN, results_of
 from fhir_mappings.prefetch import Pool
 from fhir_mappings.units import convert, is_plausible
 from fhir_mappings.validate import is_readable
@@ -32,7 +33,6 @@ from guideline.record import Reading, Unusable
 from guideline.values import Interval, Reason
 
 _USABLE = ("final", "amended", "corrected")
-_WITHDRAWN = ("entered-in-error", "cancelled")
 _COMPARATORS = {"<": (False, True), "<=": (False, False), ">": (True, True), ">=": (True, False)}
 _LATEST_ZONE = timedelta(days=1)
 """A result dated tomorrow by its own clock may be today's in UTC; later ones are faults."""
@@ -40,12 +40,17 @@ _LATEST_ZONE = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One result before it is read: the resource, and the part of it (itself or a component) that holds it."""
+    """One result before it is read: the resource, and the part of it (itself or a component) that holds it.
+
+    ``of_other``: it is about something else than the child.
+    """
 
     when: str
     on: date | None
     resource: Resource
     part: Resource
+    source: str
+    of_other: bool
 
 
 @dataclass(slots=True)
@@ -63,9 +68,7 @@ class Readings:
         if not self._sorted:
             # Undated results come first: they are unusable, and must be seen before an older one is taken.
             # Of results of one moment the reference decides, so that the order of arrival does not.
-            self.found.sort(
-                key=lambda f: (f.on is None, f.when, f.on or date.min, reference(f.resource)), reverse=True
-            )
+            self.found.sort(key=lambda f: (f.on is None, f.when, f.on or date.min, f.source), reverse=True)
             self._sorted = True
         for index, found in enumerate(self.found):
             reading = self._read.get(index)
@@ -94,7 +97,8 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
                 facts_of.setdefault(concept, []).append(name)
     foreign = 0
     not_final: list[str] = []
-    for resource in pool.of("Observation"):
+    for result in results_of(pool, patient_id):
+        resource = result.resource
         wanted = list(_parts(resource, facts_of))
         if not wanted:
             continue
@@ -103,12 +107,13 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
             continue
         status = status_of(resource)
         if status not in _USABLE:
-            if status not in _WITHDRAWN:
+            if status not in WITHDRAWN:
                 not_final.extend(fact for fact, _ in wanted)
             continue
         when, on = _effective(resource)
+        of_other = is_of_other_focus(resource, patient_id)
         for fact, part in wanted:
-            series[fact].found.append(_Found(when, on, resource, part))
+            series[fact].found.append(_Found(when, on, resource, part, result.source, of_other))
     return Results(series, foreign, tuple(dict.fromkeys(not_final)))
 
 
@@ -167,7 +172,7 @@ def _moment(text: str) -> str:
 
 
 def _read(analyte: str, found: _Found, today: date) -> Reading | Unusable:
-    source = reference(found.resource)
+    source = found.source
 
     def unusable(reason: Reason, detail: str) -> Unusable:
         return Unusable(reason, found.on, source, detail)
@@ -178,6 +183,10 @@ def _read(analyte: str, found: _Found, today: date) -> Reading | Unusable:
         return unusable(Reason.UNREADABLE, "it is dated in the future")
     if is_modified(found.resource) or is_modified(found.part):
         return unusable(Reason.UNREADABLE, "it carries a modifier that this service does not know")
+    if found.of_other:
+        return unusable(Reason.UNREADABLE, "it is about something else than the child")
+    if found.part.get("dataAbsentReason"):
+        return unusable(Reason.UNREADABLE, "it says that its value is absent")
     if not is_readable(found.resource):
         return unusable(Reason.UNREADABLE, "it is not well-formed FHIR")
     quantity = found.part.get("valueQuantity")

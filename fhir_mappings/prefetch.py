@@ -23,6 +23,7 @@ from guideline.yaml_text import read_yaml
 Resource = Mapping[str, Any]
 _PATIENT_TOKEN = "{{context.patientId}}"
 _MEDICATION_RESOURCES = ("MedicationRequest", "MedicationOrder", "MedicationStatement", "Medication")
+_REQUESTS = ("ServiceRequest", "ProcedureRequest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +144,8 @@ def _read_bundle(bundle: Resource, resource_type: str | None) -> Supply:
 
 
 def _is_sibling(kind: str, asked: str) -> bool:
-    """DSTU2 answers a search for MedicationRequest with MedicationOrder."""
-    return kind in _MEDICATION_RESOURCES and asked in _MEDICATION_RESOURCES
+    """DSTU2 answers a search for MedicationRequest with MedicationOrder, STU3 one for ServiceRequest likewise."""
+    return any(kind in family and asked in family for family in (_MEDICATION_RESOURCES, _REQUESTS))
 
 
 def _is_error(outcome: Resource) -> bool:
