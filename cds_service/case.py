@@ -6,7 +6,7 @@ import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from fhir_mappings.lists import Lists, read_lists
 from fhir_mappings.patient import find_patient
 from fhir_mappings.prefetch import Pool, Supply
 from fhir_mappings.requests import service_request
+from fhir_mappings.unknown_codes import count_unknown
 from guideline.record import Record
 
 _log = logging.getLogger("jaki_cds")
@@ -63,10 +64,10 @@ def drafts_of(call: HookCall) -> object:
 
 def concern_of(call: HookCall, runtime: Runtime) -> Concern:
     """What of the call concerns this guideline; read from the drafts alone wherever that is enough."""
-    drafts, supplies = drafts_of(call), supplies_of(call)
+    drafts, supplies = runtime.site_codes.translated(drafts_of(call)), supplies_of(call)
 
     def read() -> tuple[Pool, list[DraftedOrder]]:
-        pool = Pool(supplies, resources_of(drafts))
+        pool = Pool(_translated(supplies, runtime), resources_of(drafts))
         return pool, drafted_orders(drafts, call.selections, pool, call.patient_id)
 
     pool, found = read()
@@ -84,15 +85,26 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
     return Concern(supplies, tuple(orders), tuple(others))
 
 
+def _translated(supplies: dict[str, Supply], runtime: Runtime) -> dict[str, Supply]:
+    """The supplies with our codes beside the site's own."""
+    translated = runtime.site_codes.translated
+    return {
+        name: replace(supply, resources=tuple(map(translated, supply.resources)))
+        for name, supply in supplies.items()
+    }
+
+
 def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on: date) -> Case:
     """The child's record, with everything fetched that was missing. Without the Patient: ``CannotAnswer``."""
-    pool = Pool(complete(call, runtime, supplies), resources_of(drafts_of(call)))
+    drafts = runtime.site_codes.translated(drafts_of(call))
+    pool = Pool(_translated(complete(call, runtime, supplies), runtime), resources_of(drafts))
     patient = find_patient(pool, call.patient_id)
     if patient is None:
         raise CannotAnswer(
             "The Patient is neither in the prefetch nor obtainable from fhirServer (key patient)."
         )
-    lists = read_lists(pool, call.patient_id, resources_of(drafts_of(call)), on)
+    runtime.count_unknown(count_unknown(pool))
+    lists = read_lists(pool, call.patient_id, resources_of(drafts), on)
     return Case(pool, lists, gather(patient, pool, lists, on))
 
 

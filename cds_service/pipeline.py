@@ -15,6 +15,7 @@ from fhir_mappings.dosage import write_dosage
 from fhir_mappings.drafts import DraftedOrder, fhir_version, read_draft, running_drafts
 from fhir_mappings.elements import is_modified
 from fhir_mappings.lists import only_draft, read_flags
+from fhir_mappings.site_codes import as_it_came
 from guideline.assess import assess, assess_beyond, assess_ending, watch
 from guideline.findings import OrderAssessment, Verdict
 from guideline.record import Draft
@@ -78,7 +79,7 @@ def _order_cards(
     # Nor is one set on an order whose meaning an unknown modifier changes.
     settable = len(same) == 1 and order.resource.get("id") and not is_modified(order.resource)
     dosage = _dosage(assessed, order) if settable else None
-    return cards_for(OrderToCard(assessed, order.resource, dosage, requests), occasion)
+    return cards_for(OrderToCard(assessed, as_it_came(order.resource), dosage, requests), occasion)
 
 
 _UNREAD_DRUG = (Cause("drug", Reason.UNREADABLE),)

@@ -26,7 +26,7 @@ def complete(call: HookCall, runtime: Runtime, supplies: Mapping[str, Supply]) -
     if server is None or runtime.client is None or not runtime.client.permits(server):
         return found
     queries = {
-        key.name: key.template().replace(_PATIENT_TOKEN, call.patient_id)
+        key.name: key.template(runtime.site_codes).replace(_PATIENT_TOKEN, call.patient_id)
         for key in keys()
         if key.name not in supplies
     }

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 from fhir_mappings.elements import (
@@ -24,9 +25,10 @@ from fhir_mappings.elements import (
     status_of,
     texts,
 )
-from fhir_mappings.panels import WITHDRAWN, results_of
-from fhir_mappings.prefetch import Pool
+from fhir_mappings.panels import WITHDRAWN, Result, results_of
+from fhir_mappings.prefetch import Pool, keys
 from fhir_mappings.units import convert, is_plausible
+from fhir_mappings.unknown_codes import is_local
 from fhir_mappings.validate import is_readable
 from guideline.facts import vocabulary
 from guideline.record import Reading, Unusable
@@ -84,6 +86,8 @@ class Results:
     series: Mapping[str, Readings]
     of_another_patient: int
     not_final: tuple[str, ...]
+    unknown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Results in codes that nobody knows -> the empty facts that their unit would fit."""
 
 
 def read_results(pool: Pool, patient_id: str, today: date) -> Results:
@@ -97,10 +101,13 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
                 facts_of.setdefault(concept, []).append(name)
     foreign = 0
     not_final: list[str] = []
+    unknown: list[Result] = []
     for result in results_of(pool, patient_id):
         resource = result.resource
         wanted = list(_parts(resource, facts_of))
         if not wanted:
+            if status_of(resource) in _USABLE and is_local(resource, patient_id):
+                unknown.append(result)
             continue
         if not is_of_patient(resource, patient_id):
             foreign += 1
@@ -114,7 +121,33 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
         of_other = is_of_other_focus(resource, patient_id)
         for fact, part in wanted:
             series[fact].found.append(_Found(when, on, resource, part, result.source, of_other))
-    return Results(series, foreign, tuple(dict.fromkeys(not_final)))
+    empty = {fact: readings for fact, readings in series.items() if not readings.found}
+    return Results(
+        series,
+        foreign,
+        tuple(dict.fromkeys(not_final)),
+        {result.source: fits for result in unknown if (fits := tuple(_fits(result.resource, empty)))},
+    )
+
+
+def _fits(resource: Resource, empty: Mapping[str, Readings]) -> Iterator[str]:
+    """The facts without any result whose unit and plausible values a result of unknown code would fit."""
+    quantity = resource.get("valueQuantity")
+    value = _number(quantity.get("value")) if isinstance(quantity, Mapping) else None
+    if value is None or not isinstance(quantity, Mapping):
+        return
+    for fact, readings in empty.items():
+        if fact in _asked_for():
+            converted = _converted(readings.analyte, value, quantity)
+            loaded = readings.analyte in _VIRUS_LOADS
+            if not isinstance(converted, Reason) and (loaded or is_plausible(readings.analyte, converted)):
+                yield fact
+
+
+@cache
+def _asked_for() -> frozenset[str]:
+    """The results that the tables use."""
+    return frozenset(fact for key in keys() for fact in key.facts)
 
 
 def _analyte(concepts: tuple[str, ...]) -> str:
