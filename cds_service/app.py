@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from dataclasses import replace
 from http import HTTPStatus
 from typing import cast
 
@@ -47,8 +48,10 @@ _log = logging.getLogger("jaki_cds")
 def create_app(settings: Settings, runtime: Runtime | None = None) -> Flask:
     """The service as a WSGI application; ``runtime`` replaces the one made from ``settings`` (tests)."""
     app = Flask("cds_service", static_folder=None)
-    app.extensions["jaki_cds"] = runtime or make_runtime(settings)
-    app.extensions["jaki_cds_metrics"] = Metrics()
+    counters = Metrics()
+    made = runtime or make_runtime(settings)
+    app.extensions["jaki_cds"] = replace(made, count_unknown=counters.count_unknown_codes)
+    app.extensions["jaki_cds_metrics"] = counters
     app.url_map.merge_slashes = False
     app.before_request(_begin)
     app.before_request(_answer_options)

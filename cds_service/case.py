@@ -6,7 +6,7 @@ import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from fhir_mappings.lists import Lists, read_lists
 from fhir_mappings.patient import find_patient
 from fhir_mappings.prefetch import Pool, Supply
 from fhir_mappings.requests import service_request
+from fhir_mappings.unknown_codes import count_unknown
 from guideline.record import Record
 
 _log = logging.getLogger("jaki_cds")
@@ -62,17 +63,22 @@ def drafts_of(call: HookCall) -> object:
     return None if field is None else call.context.get(field)
 
 
-def _pool(call: HookCall, supplies: dict[str, Supply]) -> Pool:
-    drafts = drafts_of(call)
-    return Pool(supplies, resources_of(drafts), server=call.fhir_server, urls=named_resources(drafts))
+def _pool(call: HookCall, drafts: object, supplies: dict[str, Supply], runtime: Runtime) -> Pool:
+    """Everything that the call brought or that was fetched, with our codes beside the site's own."""
+    return Pool(
+        _translated(supplies, runtime),
+        resources_of(drafts),
+        server=call.fhir_server,
+        urls=named_resources(drafts),
+    )
 
 
 def concern_of(call: HookCall, runtime: Runtime) -> Concern:
     """What of the call concerns this guideline; read from the drafts alone wherever that is enough."""
-    drafts, supplies = drafts_of(call), supplies_of(call)
+    drafts, supplies = runtime.site_codes.translated(drafts_of(call)), supplies_of(call)
 
     def read() -> tuple[Pool, list[DraftedOrder]]:
-        pool = _pool(call, supplies)
+        pool = _pool(call, drafts, supplies, runtime)
         return pool, drafted_orders(drafts, call.selections, pool, call.patient_id)
 
     pool, found = read()
@@ -90,15 +96,26 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
     return Concern(supplies, tuple(orders), tuple(others))
 
 
+def _translated(supplies: dict[str, Supply], runtime: Runtime) -> dict[str, Supply]:
+    """The supplies with our codes beside the site's own."""
+    translated = runtime.site_codes.translated
+    return {
+        name: replace(supply, resources=tuple(map(translated, supply.resources)))
+        for name, supply in supplies.items()
+    }
+
+
 def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on: date) -> Case:
     """The child's record, with everything fetched that was missing. Without the Patient: ``CannotAnswer``."""
-    pool = _pool(call, complete(call, runtime, supplies))
+    drafts = runtime.site_codes.translated(drafts_of(call))
+    pool = _pool(call, drafts, complete(call, runtime, supplies), runtime)
     patient = find_patient(pool, call.patient_id)
     if patient is None:
         raise CannotAnswer(
             "The Patient is neither in the prefetch nor obtainable from fhirServer (key patient)."
         )
-    lists = read_lists(pool, call.patient_id, resources_of(drafts_of(call)), on)
+    runtime.count_unknown(count_unknown(pool))
+    lists = read_lists(pool, call.patient_id, resources_of(drafts), on)
     return Case(pool, lists, gather(patient, pool, lists, on))
 
 

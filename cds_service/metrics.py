@@ -10,8 +10,10 @@ from __future__ import annotations
 import mmap
 import struct
 import threading
+from collections.abc import Mapping
 
 from cds_service.services import SERVICES
+from fhir_mappings.unknown_codes import RESOURCE_TYPES, SYSTEM_NAMES
 
 OTHER = "other"
 ROWS = 64
@@ -38,6 +40,7 @@ def _keys() -> list[Key]:
     keys: list[Key] = [("requests", endpoint, str(status)) for endpoint in ENDPOINTS for status in STATUSES]
     keys += [("microseconds", endpoint) for endpoint in ENDPOINTS]
     keys += [("cards", service) for service in SERVICES]
+    keys += [("unknown-codes", kind, system) for kind in RESOURCE_TYPES for system in SYSTEM_NAMES]
     keys += [("feedback", service, outcome) for service in SERVICES for outcome in OUTCOMES]
     return keys
 
@@ -65,6 +68,11 @@ class Metrics:
 
     def count_feedback(self, service: str, outcome: str) -> None:
         self._add(("feedback", service, outcome), 1)
+
+    def count_unknown_codes(self, counted: Mapping[tuple[str, str], int]) -> None:
+        """Adds the resources whose codes nobody knows, by resource type and code system."""
+        for (kind, system), number in counted.items():
+            self._add(("unknown-codes", kind, system), number)
 
     def text(self) -> str:
         """The exposition in Prometheus text format 0.0.4; counters at zero are left out of the big table."""
@@ -98,6 +106,15 @@ class Metrics:
             f'jaki_cds_feedback_total{{service="{s}",outcome="{o}"}} {total[("feedback", s, o)]}'
             for s in SERVICES
             for o in OUTCOMES
+        ]
+        lines += [
+            "# HELP jaki_cds_unknown_codes_total Resources received whose codes are in no table of this service.",
+            "# TYPE jaki_cds_unknown_codes_total counter",
+        ]
+        lines += [
+            f'jaki_cds_unknown_codes_total{{resource="{key[1]}",system="{key[2]}"}} {count}'
+            for key, count in total.items()
+            if key[0] == "unknown-codes" and count
         ]
         return "\n".join(lines) + "\n"
 

@@ -66,7 +66,7 @@ def _require_client() -> None:
 
 
 def _discovery() -> Response:
-    return answer(discovery())
+    return answer(discovery(runtime().site_codes))
 
 
 def _hook_view(service: Service) -> Callable[[], Response]:

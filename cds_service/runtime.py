@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -10,6 +10,7 @@ from cds_service.json_reader import read_json
 from cds_service.settings import Settings
 from fhir_mappings import prefetch
 from fhir_mappings.client import FetchPolicy, FhirClient
+from fhir_mappings.site_codes import NO_SITE_CODES, SiteCodes, load_site_codes
 from guideline.growth_reference import MEASURES, limits
 from guideline.policy import Policy, load_policy
 from guideline.tables import Tables, load_tables
@@ -29,6 +30,9 @@ class Runtime:
     policy: Policy
     client: FhirClient | None
     today: Callable[[], date] = utc_today
+    site_codes: SiteCodes = NO_SITE_CODES
+    count_unknown: Callable[[Mapping[tuple[str, str], int]], None] = lambda counted: None
+    """Takes note of the codes that nobody knows, by resource type and code system."""
 
 
 def make_runtime(settings: Settings) -> Runtime:
@@ -42,6 +46,7 @@ def make_runtime(settings: Settings) -> Runtime:
         tables=tables,
         policy=load_policy(settings.site),
         client=_client(settings),
+        site_codes=load_site_codes(settings.site),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fhir_mappings.prefetch import templates
+from fhir_mappings.site_codes import NO_SITE_CODES, SiteCodes
 
 _UNREVIEWED = (
     "No clinician has reviewed the content yet: it was taken from the published text of the guideline. "
@@ -78,9 +79,9 @@ SERVICES: dict[str, Service] = {
 }
 
 
-def discovery() -> dict[str, object]:
+def discovery(site_codes: SiteCodes = NO_SITE_CODES) -> dict[str, object]:
     """The body of ``GET /cds-services``. Empty members are left out, as CDS Hooks demands."""
-    prefetch = templates()
+    prefetch = templates(site_codes)
     return {"services": [_entry(service, prefetch) for service in SERVICES.values()]}
 
 

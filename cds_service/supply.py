@@ -32,7 +32,7 @@ def complete(call: HookCall, runtime: Runtime, supplies: Mapping[str, Supply]) -
         for r in supply.resources
     )
     queries = {
-        key.name: key.template().replace(_PATIENT_TOKEN, call.patient_id)
+        key.name: key.template(runtime.site_codes).replace(_PATIENT_TOKEN, call.patient_id)
         for key in keys()
         if key.name not in supplies or (key.resource_type == "Patient" and not has_patient)
     }

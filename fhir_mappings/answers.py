@@ -16,12 +16,14 @@ from fhir_mappings.elements import (
     concepts_in,
     is_modified,
     is_negation,
+    is_of_other_focus,
     is_of_patient,
     read_date,
     reference,
     status_of,
     texts,
 )
+from fhir_mappings.panels import results_of
 from fhir_mappings.prefetch import Pool
 from guideline.facts import vocabulary
 from guideline.record import Answer, Answers
@@ -50,26 +52,40 @@ def read_answers(pool: Pool, patient_id: str, today: date) -> dict[str, Answers]
             found[name] = []
             for concept in kind.concepts:
                 wanted.setdefault(concept, []).append(name)
-    for resource in pool.of("Observation", "DiagnosticReport"):
-        names = [name for concept in concepts_in(resource.get("code")) for name in wanted.get(concept, ())]
-        if not names or not is_of_patient(resource, patient_id) or status_of(resource) not in _FINAL:
-            continue
-        answer = _answer(resource, today)
-        for name in dict.fromkeys(names):
-            found[name].append(answer)
+    reports = ((report, reference(report)) for report in pool.of("DiagnosticReport"))
+    results = ((result.resource, result.source) for result in results_of(pool, patient_id))
+    for resource, source in (*results, *reports):
+        for part, names in _parts(resource, wanted):
+            if not is_of_patient(resource, patient_id) or status_of(resource) not in _FINAL:
+                continue
+            of_other = is_of_other_focus(resource, patient_id)
+            answer = _answer(resource, part, source, today, of_other=of_other)
+            for name in names:
+                found[name].append(answer)
     return {
         name: Answers(tuple(sorted(answers, key=_newest_first, reverse=True)), pool.gap("answers", name))
         for name, answers in found.items()
     }
 
 
-def _answer(resource: Resource, today: date) -> Answer:
+def _parts(resource: Resource, wanted: Mapping[str, list[str]]) -> Iterator[tuple[Resource, tuple[str, ...]]]:
+    """The result itself and each component (a urine strip is often one panel) with the questions it answers."""
+    components = resource.get("component")
+    for part in (resource, *(components if isinstance(components, list) else ())):
+        if isinstance(part, Mapping):
+            names = [name for concept in concepts_in(part.get("code")) for name in wanted.get(concept, ())]
+            if names:
+                yield part, tuple(dict.fromkeys(names))
+
+
+def _answer(resource: Resource, part: Resource, source: str, today: date, *, of_other: bool) -> Answer:
     """One result. Without a usable date it may be the newest: it counts as of today, but never as negative."""
-    meaning = "unclear" if is_modified(resource) else _meaning(resource)
+    unusable = of_other or is_modified(resource) or is_modified(part) or bool(part.get("dataAbsentReason"))
+    meaning = "unclear" if unusable else _meaning(part)
     on = _when(resource)
     if on is None or on > today + timedelta(days=1):
-        return Answer(meaning if meaning == "positive" else "unclear", today, reference(resource))
-    return Answer(meaning, min(on, today), reference(resource))
+        return Answer(meaning if meaning == "positive" else "unclear", today, source)
+    return Answer(meaning, min(on, today), source)
 
 
 def _newest_first(answer: Answer) -> tuple[date, int, str]:

@@ -9,7 +9,7 @@ from datetime import date
 from functools import cache
 
 from fhir_mappings.dosage import FhirVersion, read_dose
-from fhir_mappings.elements import Resource, is_of_patient, reference, status_of
+from fhir_mappings.elements import Resource, is_modified, is_of_patient, reference, status_of
 from fhir_mappings.indications import indication_of
 from fhir_mappings.lists import MEDICATION_TYPES, Lists, draft_concepts, is_withdrawn
 from fhir_mappings.medicines import JAK_INHIBITORS, Medicine, medicine_of, pointer_of
@@ -22,6 +22,7 @@ from guideline.record import Draft
 from guideline.tables import load_tables
 
 _ORDER_TYPES = ("MedicationRequest", "MedicationOrder")
+_MODIFIED = "the order carries a modifier that this service does not know"
 _ENDING = ("stopped", "cancelled", "on-hold", "completed", "entered-in-error")
 
 
@@ -131,6 +132,10 @@ def read_draft(order: DraftedOrder, pool: Pool, lists: Lists) -> Draft:
     notes = list(indication.notes)
     if product.note is not None:
         notes.append(f"The product of the draft: {product.note}.")
+    dose = read_dose(order.resource, product)
+    if is_modified(order.resource):
+        dose = OrderedDose(DoseState.UNREADABLE, None, _MODIFIED)
+        notes.append(f"The draft cannot be compared with the guideline: {_MODIFIED}.")
     if product.form is Form.UNKNOWN:
         notes.append("The draft does not say which form (tablet or oral solution) it is for.")
     return Draft(
@@ -139,7 +144,7 @@ def read_draft(order: DraftedOrder, pool: Pool, lists: Lists) -> Draft:
         matched_by_name=medicine.by_name,
         form=product.form,
         modified_release=product.modified_release,
-        dose=read_dose(order.resource, product),
+        dose=dose,
         indication=indication.indication,
         jia_category=indication.jia_category,
         on_record=indication.on_record,

@@ -31,13 +31,19 @@ def codings(concept: object) -> Iterator[tuple[str, str]]:
         for item in concept:
             yield from codings(item)
     elif isinstance(concept, Mapping):
-        for coding in _codings_of(concept):
+        for coding in _codings_of(_unwrapped(concept)):
             if isinstance(coding, Mapping):
                 system, code = coding.get("system"), coding.get("code")
                 if isinstance(code, int) and not isinstance(code, bool):
                     code = str(code)  # SNOMED CT and RxNorm codes that lost their quotation marks
                 if isinstance(system, str) and isinstance(code, str) and len(code) <= LONGEST_CODE:
                     yield system, code
+
+
+def _unwrapped(concept: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The concept of a CodeableReference (R5, where R4 has a CodeableConcept); anything else is its own."""
+    inner = concept.get("concept")
+    return inner if isinstance(inner, Mapping) and "coding" not in concept else concept
 
 
 def _codings_of(concept: Mapping[str, Any]) -> list[Any]:
@@ -71,6 +77,7 @@ def texts(concept: object) -> Iterator[str]:
         for item in concept:
             yield from texts(item)
     elif isinstance(concept, Mapping):
+        concept = _unwrapped(concept)
         for holder in (concept, *_codings_of(concept)):
             if isinstance(holder, Mapping):
                 for name in ("text", "display"):
@@ -140,6 +147,15 @@ def is_of_patient(resource: Resource, patient_id: str) -> bool:
     if not isinstance(text, str) or text.startswith(("#", "urn:")):
         return True
     return relative_reference(text) in (f"Patient/{patient_id}", patient_id)
+
+
+def is_of_other_focus(resource: Resource, patient_id: str) -> bool:
+    """Whether an Observation in this child's record is about something else (a donor, a fetus, a device)."""
+    focus = resource.get("focus")
+    return any(
+        not isinstance(item, Mapping) or not is_of_patient({"subject": item}, patient_id)
+        for item in (focus if isinstance(focus, list) else [focus] if focus else [])
+    )
 
 
 def is_modified(resource: Resource) -> bool:

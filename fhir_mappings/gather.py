@@ -9,6 +9,7 @@ from fhir_mappings.lists import Lists, events_of, gap_of, read_flags
 from fhir_mappings.observations import read_results
 from fhir_mappings.patient import read_birth, read_sex
 from fhir_mappings.prefetch import Pool, Resource
+from fhir_mappings.unknown_codes import unknown_entries, unknown_results
 from guideline.facts import vocabulary
 from guideline.record import Event, Record
 
@@ -35,6 +36,10 @@ def gather(patient: Resource, pool: Pool, lists: Lists, on: date) -> Record:
     if results.not_final:
         names = ", ".join(vocabulary()[fact].title for fact in results.not_final)
         notes.append(f"Not yet final and therefore not used: {names}.")
+    titled = {
+        source: [vocabulary()[fact].title for fact in facts] for source, facts in results.unknown.items()
+    }
+    notes += filter(None, (unknown_results(titled), unknown_entries(pool, patient_id)))
     return Record(
         on=on,
         birth=read_birth(patient, on),

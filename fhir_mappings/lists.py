@@ -33,6 +33,7 @@ from guideline.record import Event, RecordedOrder
 from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
 
 _ACTIVE_CLINICAL = ("active", "recurrence", "relapse")
+_PAST_CLINICAL = ("inactive", "remission", "resolved")
 _NEVER_VERIFIED = ("refuted", "entered-in-error")
 MEDICATION_TYPES = ("MedicationRequest", "MedicationOrder", "MedicationStatement")
 _TAKEN = ("active", "completed", "stopped", "ended", "on-hold", "in-progress", "recorded", "unknown")
@@ -127,14 +128,26 @@ def is_active_condition(resource: Resource) -> bool:
     if verification in _NEVER_VERIFIED:
         return False
     clinical = _code_of(resource.get("clinicalStatus"))
-    if clinical is None and any(
-        name.startswith("abatement") and value not in (None, False) for name, value in resource.items()
-    ):
+    if clinical in _ACTIVE_CLINICAL:
+        return True
+    if clinical in _PAST_CLINICAL:
         return False
-    return clinical is None or clinical in _ACTIVE_CLINICAL
+    # Unsaid, "unknown" (R5) or in words of the site: only an end on record makes it past.
+    return not any(
+        name.startswith("abatement") and value not in (None, False) for name, value in resource.items()
+    )
 
 
-_WHAT = ("code", "substance", "vaccineCode", "category", "serviceType", "serviceCategory", "reasonCode")
+_WHAT = (
+    "code",
+    "substance",
+    "vaccineCode",
+    "category",
+    "serviceType",
+    "serviceCategory",
+    "reasonCode",
+    "reason",
+)
 
 
 def _says_what(resource: Resource) -> Iterator[bool]:
@@ -145,6 +158,13 @@ def _says_what(resource: Resource) -> Iterator[bool]:
 def _names_nothing(concept: object) -> bool:
     """Whether neither a code nor a word says what it is: then it could be anything."""
     return not any(codings(concept)) and not any(word.strip() for word in texts(concept))
+
+
+_RECORDED = ("recordedDate", "assertedDate", "dateRecorded")  # R4 and R5, STU3, DSTU2
+
+
+def _first_date(resource: Resource, names: tuple[str, ...]) -> date | None:
+    return next((on for name in names if (on := read_date(resource.get(name))) is not None), None)
 
 
 def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource, ...]]:
@@ -160,7 +180,8 @@ def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource
             current = is_active_condition(resource)
             if current:
                 active.append(resource)
-            onset = read_date(resource.get("onsetDateTime")) or read_date(resource.get("recordedDate"))
+            onset = read_date(resource.get("onsetDateTime")) or period(resource, "onsetPeriod")[0]
+            onset = onset or _first_date(resource, _RECORDED)
             items.append(Item(concepts_in(resource.get("code")), onset, reference(resource), current))
     return RecordList(tuple(items), gap, foreign), tuple(active)
 
@@ -186,8 +207,12 @@ def _simple(
 def _procedure(resource: Resource) -> Item | None:
     if status_of(resource) in ("entered-in-error", "not-done", "aborted", "preparation"):
         return None
-    start, end = period(resource, "performedPeriod")
-    on = read_date(resource.get("performedDateTime")) or end or start
+    if resource.get("notDone") is True or resource.get("notPerformed") is True:  # STU3, DSTU2
+        return None
+    on: date | None = None
+    for name in ("performed", "occurrence"):  # R4, R5
+        start, end = period(resource, f"{name}Period")
+        on = on or read_date(resource.get(f"{name}DateTime")) or end or start
     return Item(concepts_in(resource.get("code")), on, reference(resource), current=True)
 
 
@@ -219,19 +244,21 @@ def _operation(resource: Resource) -> Item | None:
     if status_of(resource) not in _PLANNED or resource.get("intent") in ("proposal", "option"):
         return None
     found: frozenset[str] = frozenset()
-    for name in ("code", "category", "serviceType", "serviceCategory", "reasonCode"):
+    for name in ("code", "category", "serviceType", "serviceCategory", "reasonCode", "reason"):
         found |= concepts_in(resource.get(name))
     if not found & {"operation", "surgical-procedure"}:
         return None
     start, _ = period(resource, "occurrencePeriod")
     on = read_date(resource.get("occurrenceDateTime")) or start or read_date(resource.get("start"))
+    on = on or read_date(resource.get("scheduledDateTime"))  # DSTU2
     return Item(found, on or read_date(resource.get("performedDateTime")), reference(resource), current=True)
 
 
 def _immunization(resource: Resource, today: date) -> Item | None:
     if (
         status_of(resource) in ("entered-in-error", "not-done", "refused")
-        or resource.get("wasNotGiven") is True
+        or resource.get("wasNotGiven") is True  # DSTU2
+        or resource.get("notGiven") is True  # STU3
     ):
         return None
     span = read_span(resource.get("occurrenceDateTime")) or read_span(resource.get("date"))
@@ -281,8 +308,17 @@ def counts_as_taken(resource: Resource) -> bool:
         return False
     if resource.get("wasNotTaken") is True or resource.get("taken") in ("n", "na"):
         return False
+    if _adherence(resource).startswith("not-taking"):
+        return False
     intent = resource.get("intent")
     return intent not in _NOT_AN_ORDER
+
+
+def _adherence(resource: Resource) -> str:
+    """What an R5 MedicationStatement says of whether the child takes it; R5 keeps that out of the status."""
+    adherence = resource.get("adherence")
+    code = _code_of(adherence.get("code")) if isinstance(adherence, Mapping) else None
+    return code or ""
 
 
 def _medications(
@@ -292,7 +328,7 @@ def _medications(
     orders: list[RecordedOrder] = []
     foreign, gap = 0, pool.gap("medications")
     for resource in pool.of(*MEDICATION_TYPES):
-        start, _ = _span_of(resource)
+        start, ended = _span_of(resource)
         changing = reference(resource) in drafted
         if status_of(resource) in _NOT_TAKEN or (changing and (start is None or start >= on)):
             continue
@@ -309,6 +345,10 @@ def _medications(
             gap = gap or Reason.UNREADABLE
             continue
         current = status_of(resource) in ("active", "on-hold", "in-progress", "recorded", "unknown")
+        if status_of(resource) == "recorded" and (  # R5 has no status for "no longer taken"
+            (ended is not None and ended < on) or _adherence(resource).startswith("stopped")
+        ):
+            current = False
         completed = status_of(resource) == "completed"
         if not changing:
             items.append(
@@ -322,7 +362,9 @@ def _medications(
 
 def _recorded(drug: str, resource: Resource, medicine: Medicine) -> RecordedOrder:
     start, end = _span_of(resource)
-    active = status_of(resource) in ("active", "in-progress")
+    active = status_of(resource) in ("active", "in-progress", "recorded")
+    if _adherence(resource).startswith(("stopped", "on-hold")):
+        active = False
     assert medicine.product is not None
     return RecordedOrder(drug, active, start, end, read_dose(resource, medicine.product), reference(resource))
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
-from fhir_mappings.elements import Resource, concepts_in, texts
+from fhir_mappings.elements import Resource, concepts_in, is_modified, texts
 from fhir_mappings.prefetch import Pool
 from fhir_mappings.products import Product, listed, read_product
 from guideline.doses import Form
@@ -81,6 +81,8 @@ def medicine_of(resource: Resource, pool: Pool) -> Medicine:
     if isinstance(both, Mapping):  # R5, and STU3 drafts of some clients
         concept = concept or both.get("concept") or (both if "coding" in both or "text" in both else None)
     medication = pool.resolve(pointer, resource) if pointer is not None else None
+    if medication is not None and is_modified(medication):
+        medication = None  # FHIR forbids reading it
     holders = [concept]
     if medication is not None:
         holders.append(medication.get("code"))

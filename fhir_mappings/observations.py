@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 from fhir_mappings.elements import (
@@ -18,21 +19,22 @@ from fhir_mappings.elements import (
     codings,
     concepts_in,
     is_modified,
+    is_of_other_focus,
     is_of_patient,
     read_date,
-    reference,
     status_of,
     texts,
 )
-from fhir_mappings.prefetch import Pool
+from fhir_mappings.panels import WITHDRAWN, Result, results_of
+from fhir_mappings.prefetch import Pool, keys
 from fhir_mappings.units import convert, is_plausible
+from fhir_mappings.unknown_codes import is_local
 from fhir_mappings.validate import is_readable
 from guideline.facts import vocabulary
 from guideline.record import Reading, Unusable
 from guideline.values import Interval, Reason
 
 _USABLE = ("final", "amended", "corrected")
-_WITHDRAWN = ("entered-in-error", "cancelled")
 _COMPARATORS = {"<": (False, True), "<=": (False, False), ">": (True, True), ">=": (True, False)}
 _LATEST_ZONE = timedelta(days=1)
 """A result dated tomorrow by its own clock may be today's in UTC; later ones are faults."""
@@ -40,12 +42,17 @@ _LATEST_ZONE = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """One result before it is read: the resource, and the part of it (itself or a component) that holds it."""
+    """One result before it is read: the resource, and the part of it (itself or a component) that holds it.
+
+    ``of_other``: it is about something else than the child.
+    """
 
     when: str
     on: date | None
     resource: Resource
     part: Resource
+    source: str
+    of_other: bool
 
 
 @dataclass(slots=True)
@@ -63,9 +70,7 @@ class Readings:
         if not self._sorted:
             # Undated results come first: they are unusable, and must be seen before an older one is taken.
             # Of results of one moment the reference decides, so that the order of arrival does not.
-            self.found.sort(
-                key=lambda f: (f.on is None, f.when, f.on or date.min, reference(f.resource)), reverse=True
-            )
+            self.found.sort(key=lambda f: (f.on is None, f.when, f.on or date.min, f.source), reverse=True)
             self._sorted = True
         for index, found in enumerate(self.found):
             reading = self._read.get(index)
@@ -81,6 +86,8 @@ class Results:
     series: Mapping[str, Readings]
     of_another_patient: int
     not_final: tuple[str, ...]
+    unknown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Results in codes that nobody knows -> the empty facts that their unit would fit."""
 
 
 def read_results(pool: Pool, patient_id: str, today: date) -> Results:
@@ -94,22 +101,53 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
                 facts_of.setdefault(concept, []).append(name)
     foreign = 0
     not_final: list[str] = []
-    for resource in pool.of("Observation"):
+    unknown: list[Result] = []
+    for result in results_of(pool, patient_id):
+        resource = result.resource
         wanted = list(_parts(resource, facts_of))
         if not wanted:
+            if status_of(resource) in _USABLE and is_local(resource, patient_id):
+                unknown.append(result)
             continue
         if not is_of_patient(resource, patient_id):
             foreign += 1
             continue
         status = status_of(resource)
         if status not in _USABLE:
-            if status not in _WITHDRAWN:
+            if status not in WITHDRAWN:
                 not_final.extend(fact for fact, _ in wanted)
             continue
         when, on = _effective(resource)
+        of_other = is_of_other_focus(resource, patient_id)
         for fact, part in wanted:
-            series[fact].found.append(_Found(when, on, resource, part))
-    return Results(series, foreign, tuple(dict.fromkeys(not_final)))
+            series[fact].found.append(_Found(when, on, resource, part, result.source, of_other))
+    empty = {fact: readings for fact, readings in series.items() if not readings.found}
+    return Results(
+        series,
+        foreign,
+        tuple(dict.fromkeys(not_final)),
+        {result.source: fits for result in unknown if (fits := tuple(_fits(result.resource, empty)))},
+    )
+
+
+def _fits(resource: Resource, empty: Mapping[str, Readings]) -> Iterator[str]:
+    """The facts without any result whose unit and plausible values a result of unknown code would fit."""
+    quantity = resource.get("valueQuantity")
+    value = _number(quantity.get("value")) if isinstance(quantity, Mapping) else None
+    if value is None or not isinstance(quantity, Mapping):
+        return
+    for fact, readings in empty.items():
+        if fact in _asked_for():
+            converted = _converted(readings.analyte, value, quantity)
+            loaded = readings.analyte in _VIRUS_LOADS
+            if not isinstance(converted, Reason) and (loaded or is_plausible(readings.analyte, converted)):
+                yield fact
+
+
+@cache
+def _asked_for() -> frozenset[str]:
+    """The results that the tables use."""
+    return frozenset(fact for key in keys() for fact in key.facts)
 
 
 def _analyte(concepts: tuple[str, ...]) -> str:
@@ -167,7 +205,7 @@ def _moment(text: str) -> str:
 
 
 def _read(analyte: str, found: _Found, today: date) -> Reading | Unusable:
-    source = reference(found.resource)
+    source = found.source
 
     def unusable(reason: Reason, detail: str) -> Unusable:
         return Unusable(reason, found.on, source, detail)
@@ -178,6 +216,10 @@ def _read(analyte: str, found: _Found, today: date) -> Reading | Unusable:
         return unusable(Reason.UNREADABLE, "it is dated in the future")
     if is_modified(found.resource) or is_modified(found.part):
         return unusable(Reason.UNREADABLE, "it carries a modifier that this service does not know")
+    if found.of_other:
+        return unusable(Reason.UNREADABLE, "it is about something else than the child")
+    if found.part.get("dataAbsentReason"):
+        return unusable(Reason.UNREADABLE, "it says that its value is absent")
     if not is_readable(found.resource):
         return unusable(Reason.UNREADABLE, "it is not well-formed FHIR")
     quantity = found.part.get("valueQuantity")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fhir_mappings.concepts import codes_of
+from fhir_mappings.site_codes import NO_SITE_CODES, SiteCodes
 from fhir_mappings.systems import canonical
 from guideline.facts import closure, vocabulary
 from guideline.tables import Tables, load_tables
@@ -23,6 +24,7 @@ from guideline.yaml_text import read_yaml
 Resource = Mapping[str, Any]
 _PATIENT_TOKEN = "{{context.patientId}}"
 _MEDICATION_RESOURCES = ("MedicationRequest", "MedicationOrder", "MedicationStatement", "Medication")
+_REQUESTS = ("ServiceRequest", "ProcedureRequest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,14 @@ class Key:
     count: str | None
     status: str | None
 
-    def template(self) -> str:
+    def template(self, site_codes: SiteCodes = NO_SITE_CODES) -> str:
         if self.resource_type == "Patient":
             return f"Patient/{_PATIENT_TOKEN}"
         query = f"{self.resource_type}?patient={_PATIENT_TOKEN}"
         if self.facts:
             kinds = vocabulary()
-            codes = [c for fact in self.facts for concept in kinds[fact].concepts for c in codes_of(concept)]
+            concepts = [concept for fact in self.facts for concept in kinds[fact].concepts]
+            codes = [c for concept in concepts for c in (*codes_of(concept), *site_codes.of(concept))]
             query += "&code=" + ",".join(dict.fromkeys(f"{canonical(s) or s}|{code}" for s, code in codes))
         if self.status is not None:
             query += f"&status={self.status}"
@@ -76,9 +79,9 @@ def keys_for(tables: Tables) -> tuple[Key, ...]:
     return tuple(found)
 
 
-def templates() -> dict[str, str]:
-    """Key -> template, as discovery publishes them."""
-    return {key.name: key.template() for key in keys()}
+def templates(site_codes: SiteCodes = NO_SITE_CODES) -> dict[str, str]:
+    """Key -> template, as discovery publishes them; a site's own codes are asked for as well."""
+    return {key.name: key.template(site_codes) for key in keys()}
 
 
 # --- what arrived ---------------------------------------------------------------------------------
@@ -150,8 +153,8 @@ def _read_bundle(bundle: Resource, resource_type: str | None) -> Supply:
 
 
 def _is_sibling(kind: str, asked: str) -> bool:
-    """DSTU2 answers a search for MedicationRequest with MedicationOrder."""
-    return kind in _MEDICATION_RESOURCES and asked in _MEDICATION_RESOURCES
+    """DSTU2 answers a search for MedicationRequest with MedicationOrder, STU3 one for ServiceRequest likewise."""
+    return any(kind in family and asked in family for family in (_MEDICATION_RESOURCES, _REQUESTS))
 
 
 def _is_error(outcome: Resource) -> bool:

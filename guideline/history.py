@@ -305,8 +305,8 @@ def vaccination_history(record: Record) -> Fact:
 def varicella_doses(record: Record) -> Fact:
     found = _matching(record.vaccinations, frozenset({"varicella-vaccine"}))
     days = {event.on for event in found}
-    if record.vaccinations_gap and not found:
-        return Missing(record.vaccinations_gap)
+    if record.vaccinations_gap and Decimal(len(days)) not in _FULL_COURSE:
+        return Missing(record.vaccinations_gap)  # the dose that is lacking may be in what did not come
     return Known(Interval.exactly(Decimal(len(days))))
 
 
@@ -347,7 +347,9 @@ def days_since_live(record: Record) -> Fact:
         assert last.on is not None
         days = Interval.exactly(Decimal((record.on - last.on).days))
         evidence = (Evidence("liveVaccine", "live vaccine", on=last.on, source=last.source),)
-        return Doubtful(days, undated, evidence) if undated else Known(days, evidence)
+        # A later one may be undated, or in the part of the list that did not come.
+        doubts = (*undated, *record.vaccinations_gap)
+        return Doubtful(days, doubts, evidence) if doubts else Known(days, evidence)
     if undated:
         return Missing(undated)
     if record.vaccinations_gap:

@@ -383,3 +383,26 @@ def test_vaccinations_that_were_not_supplied_are_unknown() -> None:
     assert history.vaccination_history(record()) == Missing.of("immunizations", Reason.NOT_SUPPLIED)
     assert history.varicella_doses(record()) == Missing.of("immunizations", Reason.NOT_SUPPLIED)
     assert history.vaccination_history(replace(record(), vaccinations_gap=())) == NO
+
+
+def test_an_incomplete_list_of_vaccinations_may_hold_a_later_one() -> None:
+    old = Event(frozenset({"mmr-vaccine"}), ago(400), "Immunization/1")
+    gap = (Cause("immunizations", Reason.PARTIAL_PAGE),)
+    found = history.days_since_live(replace(record(), vaccinations=(old,), vaccinations_gap=gap))
+    assert isinstance(found, Doubtful) and found.causes == gap
+    assert isinstance(
+        history.days_since_live(replace(record(), vaccinations=(old,), vaccinations_gap=())), Known
+    )
+
+
+def test_an_incomplete_list_of_vaccinations_may_hold_the_second_dose() -> None:
+    def doses(count: int, gap: tuple[Cause, ...]) -> Fact:
+        given = tuple(
+            Event(frozenset({"varicella-vaccine"}), ago(400 + n), f"Immunization/{n}") for n in range(count)
+        )
+        return history.varicella_doses(replace(record(), vaccinations=given, vaccinations_gap=gap))
+
+    gap = (Cause("immunizations", Reason.PARTIAL_PAGE),)
+    assert doses(1, gap) == Missing(gap)
+    assert doses(1, ()) == Known(Interval.exactly(D(1)))
+    assert doses(2, gap) == Known(Interval.exactly(D(2)))

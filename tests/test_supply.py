@@ -37,10 +37,10 @@ TOKEN = "{{context.patientId}}"
 GONE = {"reference": "Medication/m1"}
 
 
-def fhir(data: Json, **more: Json) -> Behaviour:
+def fhir(data: Json, child: str = "p1", **more: Json) -> Behaviour:
     """A FHIR server that answers each of our templates with that key of ``data``, and ``more`` by path."""
     by_path = {
-        f"/fhir/{template.replace(TOKEN, 'p1').replace('|', '%7C')}": data[name]
+        f"/fhir/{template.replace(TOKEN, child).replace('|', '%7C')}": data[name]
         for name, template in templates().items()
         if name in data
     }

@@ -1,0 +1,131 @@
+"""Codes that nobody here knows: how many came, and which entries could have been what a check lacks.
+
+Only closed words (resource type, code system) and references leave this module: a code is text of the record, it
+could name a patient, and as a label it would have no bounds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from fhir_mappings import systems
+from fhir_mappings.elements import (
+    Resource,
+    codings,
+    concepts_in,
+    has_known_system,
+    is_negation,
+    is_of_patient,
+    reference,
+    status_of,
+)
+from fhir_mappings.medicines import medicine_of
+from fhir_mappings.prefetch import Pool
+
+OTHER: Final = "other"
+SYSTEMS: Final[Mapping[str, str]] = {
+    systems.LOINC: "loinc",
+    systems.SNOMED: "snomed-ct",
+    systems.RXNORM: "rxnorm",
+    systems.ICD10: "icd-10",
+    systems.ATC: "atc",
+    systems.CVX: "cvx",
+    systems.READ_V2: "read-v2",
+}
+SYSTEM_NAMES: Final = (*SYSTEMS.values(), OTHER)
+_MEDICATION: Final = ("medicationCodeableConcept", "medication")
+_WHAT: Final[Mapping[str, tuple[str, ...]]] = {
+    "Observation": ("code",),
+    "Condition": ("code",),
+    "Procedure": ("code",),
+    "ServiceRequest": ("code", "category"),
+    "AllergyIntolerance": ("code", "substance"),
+    "Immunization": ("vaccineCode",),
+    "Medication": ("code",),
+    "MedicationRequest": _MEDICATION,
+    "MedicationOrder": _MEDICATION,
+    "MedicationStatement": _MEDICATION,
+}
+RESOURCE_TYPES: Final = tuple(_WHAT)
+_LISTED: Final = tuple(kind for kind in _WHAT if kind not in ("Observation", "Medication", "ServiceRequest"))
+_IN_MEDICATION: Final = ("MedicationRequest", "MedicationOrder", "MedicationStatement")
+_NEVER: Final = ("entered-in-error", "cancelled", "not-done", "draft")
+_MOST_NAMED: Final = 5
+
+
+def count_unknown(pool: Pool) -> Mapping[tuple[str, str], int]:
+    """(resource type, code system) -> how many resources came whose codes are in none of our tables.
+
+    A code of something that no rule asks about counts as well: the number tells of a change, not of a fault.
+    """
+    found: Counter[tuple[str, str]] = Counter()
+    for kind in RESOURCE_TYPES:
+        for resource in pool.of(kind):
+            if _is_unknown(resource):
+                system = next(iter(_codings(resource)))[0]
+                found[kind, SYSTEMS.get(systems.canonical(system[:256]) or "", OTHER)] += 1
+    return found
+
+
+def unknown_entries(pool: Pool, patient_id: str) -> str | None:
+    """The note for the card: entries of the lists that only a code of an unknown system names.
+
+    A code of a system that we know is taken at its word (asthma is not dialysis); a local code could be anything.
+    """
+    found = [
+        reference(resource)
+        for kind in _LISTED
+        for resource in pool.of(kind)
+        if is_local(resource, patient_id)
+        and not (kind in _IN_MEDICATION and medicine_of(resource, pool).concepts)
+    ]
+    if not found:
+        return None
+    return (
+        f"{_named(found)}: in codes that this service does not know, so no check has seen what they mean. "
+        "A code map of the site can make them known."
+    )
+
+
+def is_local(resource: Resource, patient_id: str) -> bool:
+    """Whether an entry of this child that counts is named by local codes alone, which nobody here knows."""
+    return (
+        _is_unknown(resource)
+        and not any(has_known_system(resource.get(name)) for name in _names(resource))
+        and status_of(resource) not in _NEVER
+        and is_of_patient(resource, patient_id)
+    )
+
+
+def unknown_results(candidates: Mapping[str, Iterable[str]]) -> str | None:
+    """The note for the card: results in unknown codes, each with the missing facts that its unit would fit."""
+    if not candidates:
+        return None
+    facts = dict.fromkeys(title for titles in candidates.values() for title in titles)
+    return (
+        f"{_named(list(candidates))}: in a code that this service does not know; by its unit it may be what is "
+        f"missing ({', '.join(facts)}). A code map of the site can make it known."
+    )
+
+
+def _named(references: list[str]) -> str:
+    more = len(references) - _MOST_NAMED
+    return ", ".join(references[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _names(resource: Resource) -> tuple[str, ...]:
+    return _WHAT.get(str(resource.get("resourceType")), ())
+
+
+def _codings(resource: Resource) -> Iterator[tuple[str, str]]:
+    for name in _names(resource):
+        yield from codings(resource.get(name))
+
+
+def _is_unknown(resource: Resource) -> bool:
+    """Whether codes say what it is, and none of them is in our tables."""
+    return any(_codings(resource)) and not any(
+        concepts_in(resource.get(name)) or is_negation(resource.get(name)) for name in _names(resource)
+    )
