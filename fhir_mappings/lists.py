@@ -44,7 +44,8 @@ _NOT_AN_ORDER = ("proposal", "plan", "option")
 class Item:
     """One entry of a list that counts: what it is, since when, and whether it is current, past or completed.
 
-    ``drafted`` entries stand in the request's own drafts: present, but no history.
+    ``drafted`` entries stand in the request's own drafts: present, but no history. A disease in ``remission`` is not
+    current, and still the child's disease: remission on the drug is what the drug is given for.
     """
 
     concepts: frozenset[str]
@@ -54,6 +55,7 @@ class Item:
     by_name: bool = False
     completed: bool = False
     drafted: bool = False
+    remission: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,12 @@ def is_active_condition(resource: Resource) -> bool:
     return clinical is None or clinical in _ACTIVE_CLINICAL
 
 
+def is_in_remission(resource: Resource) -> bool:
+    """In remission and neither refuted nor erroneous."""
+    verified = _code_of(resource.get("verificationStatus")) not in _NEVER_VERIFIED
+    return verified and _code_of(resource.get("clinicalStatus")) == "remission"
+
+
 _WHAT = ("code", "substance", "vaccineCode", "category", "serviceType", "serviceCategory", "reasonCode")
 
 
@@ -161,7 +169,15 @@ def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource
             if current:
                 active.append(resource)
             onset = read_date(resource.get("onsetDateTime")) or read_date(resource.get("recordedDate"))
-            items.append(Item(concepts_in(resource.get("code")), onset, reference(resource), current))
+            items.append(
+                Item(
+                    concepts_in(resource.get("code")),
+                    onset,
+                    reference(resource),
+                    current,
+                    remission=is_in_remission(resource),
+                )
+            )
     return RecordList(tuple(items), gap, foreign), tuple(active)
 
 

@@ -29,6 +29,7 @@ STEPS: Final[Mapping[str, Decimal]] = {
     "age": Decimal(1),  # completed years
     "monthsOnDrug": Decimal(1),  # completed months
     "daysSinceLiveVaccine": Decimal(1),  # whole days
+    "daysSinceLastDose": Decimal(1),  # whole days
     "singleDoseMg": Decimal(2),  # doses of the tables are whole tablets, the smallest of 2 mg
 }
 """How far a limit is moved: the smallest step in which the fact can differ."""
@@ -98,7 +99,10 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
 
 FLIP, MOVE, SWAP, DROP, CHANGE = "flip", "move", "swap", "drop", "change"
 _OUTCOME = ("dose", "severity", "kind", "say", "withholds", "unknown_withholds", "reduces", "disagrees")
-_ROW_FLAGS = ("withholds", "unknown_withholds", "reduces", "disagrees")
+_ROW_FLAGS = (
+    "withholds", "unknown_withholds", "reduces", "disagrees", "interrupts", "makes_provisional", "reassures",
+    "unknown_bars",
+)  # fmt: skip
 _TABLE_FLAGS = ("view", "after", "cross_check", "speaks_for", "speaks_when_unknown")
 _STALE = {"provisional": "provisional-said-here", "provisional-said-here": "provisional"}
 _FORMS = {"oral-solution": "any", "tablet": "any", "any": "tablet"}

@@ -106,7 +106,8 @@ class Draft:
     """A drafted order of a JAK inhibitor, as the prescriber has it on the screen.
 
     ``indication`` and ``jia_category`` are facts with their own reasons; ``on_record`` names the indications
-    found in the child's conditions where the order itself gives none.
+    found in the child's conditions where the order itself gives none. ``finished`` drafts stand for a course whose
+    last order has ended.
     """
 
     reference: str
@@ -119,6 +120,7 @@ class Draft:
     jia_category: Fact
     on_record: tuple[str, ...] = ()
     ending: bool = False
+    finished: bool = False
     notes: tuple[str, ...] = ()
 
 

@@ -48,7 +48,15 @@ STATUSES: dict[str, tuple[Json, bool]] = {
     "recurrence": ({"clinicalStatus": concept("recurrence", CLINICAL)}, True),
     "relapse": ({"clinicalStatus": concept("relapse", CLINICAL)}, True),
     "inactive": ({"clinicalStatus": concept("inactive", CLINICAL)}, False),
-    "remission": ({"clinicalStatus": concept("remission", CLINICAL)}, False),
+    "remission, usual on the drug": ({"clinicalStatus": concept("remission", CLINICAL)}, True),
+    "STU3 remission": ({"clinicalStatus": "remission"}, True),
+    "remission, refuted": (
+        {
+            "clinicalStatus": concept("remission", CLINICAL),
+            "verificationStatus": concept("refuted", VERIFICATION),
+        },
+        False,
+    ),
     "resolved": ({"clinicalStatus": concept("resolved", CLINICAL)}, False),
     "resolved, no code system": ({"clinicalStatus": {"coding": [{"code": "resolved"}]}}, False),
     "resolved, coding not in a list": ({"clinicalStatus": {"coding": {"code": "resolved"}}}, False),
