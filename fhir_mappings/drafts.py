@@ -139,6 +139,7 @@ def running_drafts(
     ``perhaps``: those too whose last order has ended on a day that is not on record, which may have been yesterday.
     """
     found = []
+    drafted_again = any(item.concepts & frozenset(JAK_INHIBITORS) for item in lists.drafts.items)
     for drug in JAK_INHIBITORS:
         running = course_of(drug, lists.orders, on, gap_days).running
         if running is None and perhaps:
@@ -159,7 +160,7 @@ def running_drafts(
                 indication=indication.indication,
                 jia_category=indication.jia_category,
                 on_record=indication.on_record,
-                finished=not running.active,
+                finished=not running.active and not drafted_again,
                 notes=indication.notes,
             )
         )

@@ -67,7 +67,7 @@ def indication_of(order: Resource, pool: Pool, lists: Lists) -> Indication:
             return found
         evidence = tuple(Evidence("indication", "not listed", source=s.source) for s in stated)
         return Indication(Known("other", evidence), _no_category())
-    notes = (
+    notes: tuple[str, ...] = (
         ("The order's reason could not be read (no known code); the conditions on record were used.",)
         if unread
         else ()

@@ -367,8 +367,10 @@ def _could_bar(tried: _Tried) -> bool:
     row = tried.row
     bars = tried.bars or row.withholds is not None or row.severity is Severity.CRITICAL
     # What judges the draft itself does not bar the dose that would replace it.
-    bars = bars and row.unknown_bars and tried.table.stage != "after dose"
-    return tried.outcome is Outcome.CANNOT_ASSESS and bars
+    bars = bars and tried.table.stage != "after dose"
+    if isinstance(row.unknown_bars, str):
+        bars = bars and set(tried.answer.decided_by) == {row.unknown_bars}
+    return tried.outcome is Outcome.CANNOT_ASSESS and bars and row.unknown_bars is not False
 
 
 def _asks_first(tried: _Tried) -> bool:

@@ -373,6 +373,7 @@ def _record(facts: Mapping[str, Any], drug: str) -> Record:
         vaccinations_gap=_gap("immunizations", facts.get("immunizationsGap")),
         operations=(),
         taken=tuple(_event(text, on) for text in facts.get("taken", ())),
+        ends=tuple(_event(text, on) for text in facts.get("ends", ())),
         orders=tuple(_orders(facts, drug, on)),
         orders_gap=_gap("medications", gap),
     )

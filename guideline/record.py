@@ -128,7 +128,8 @@ class Draft:
 class Record:
     """The whole record of one child as of one day.
 
-    ``taken`` are the current medicines. What is left out counts as not supplied.
+    ``taken`` are the current medicines, ``ends`` those of any status whose
+    end is on record, dated by that end. What is left out counts as not supplied.
     """
 
     on: date
@@ -143,4 +144,5 @@ class Record:
     vaccinations_gap: tuple[Cause, ...] = (Cause("immunizations", Reason.NOT_SUPPLIED),)
     operations: tuple[Event, ...] = ()
     taken: tuple[Event, ...] = ()
+    ends: tuple[Event, ...] = ()
     notes: tuple[str, ...] = ()
