@@ -401,6 +401,8 @@ def _no_dose_lines(a: OrderAssessment) -> list[str]:
         "**No dose is suggested.**"
         + (f" Withheld by {text.joined(a.withheld_by)}." if a.withheld_by else ""),
     ]
+    if a.reference_doses:
+        lines += ["", "For reference only, not a suggestion:", ""]
     lines += [_reference_line(reference) for reference in a.reference_doses]
     return lines
 

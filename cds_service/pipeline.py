@@ -126,7 +126,9 @@ def _running(
     case: Case, order: str | None, runtime: Runtime, cards: list[Card], occasion: Occasion
 ) -> list[Draft]:
     """The JAK inhibitors being taken; where that cannot be known, a card says so."""
-    running = running_drafts(case.pool, case.lists, occasion.as_of, runtime.policy.restart_gap)
+    running = running_drafts(
+        case.pool, case.lists, occasion.as_of, runtime.policy.restart_gap, perhaps=order is not None
+    )
     if not running and case.record.orders_gap:
         cards.append(not_checked_card("treatment-unknown", order, case.record.orders_gap, occasion))
     return running

@@ -15,7 +15,7 @@ from fhir_mappings.lists import MEDICATION_TYPES, Lists, draft_concepts, is_with
 from fhir_mappings.medicines import JAK_INHIBITORS, Medicine, medicine_of, pointer_of
 from fhir_mappings.prefetch import Pool, is_at, relative_reference
 from fhir_mappings.products import listed
-from guideline.derive import course_of
+from guideline.derive import course_of, last_order_of
 from guideline.doses import DoseState, Form, OrderedDose
 from guideline.facts import closure, vocabulary
 from guideline.record import Draft
@@ -153,11 +153,20 @@ def read_draft(order: DraftedOrder, pool: Pool, lists: Lists) -> Draft:
     )
 
 
-def running_drafts(pool: Pool, lists: Lists, on: date, gap_days: int) -> list[Draft]:
-    """The JAK inhibitors that the child is taking, each as a draft of its running order without a dose."""
+def running_drafts(
+    pool: Pool, lists: Lists, on: date, gap_days: int, *, perhaps: bool = False
+) -> list[Draft]:
+    """The JAK inhibitors that the child is taking, each as a draft of its running order without a dose.
+
+    ``perhaps``: those too whose last order has ended on a day that is not on record, which may have been yesterday.
+    """
     found = []
+    drafted_again = any(item.concepts & frozenset(JAK_INHIBITORS) for item in lists.drafts.items)
     for drug in JAK_INHIBITORS:
         running = course_of(drug, lists.orders, on, gap_days).running
+        if running is None and perhaps:
+            last = last_order_of(drug, lists.orders)
+            running = last if last is not None and last.end is None else None
         if running is None:
             continue
         resource = next((r for r in pool.of(*MEDICATION_TYPES) if reference(r) == running.source), {})
@@ -173,6 +182,7 @@ def running_drafts(pool: Pool, lists: Lists, on: date, gap_days: int) -> list[Dr
                 indication=indication.indication,
                 jia_category=indication.jia_category,
                 on_record=indication.on_record,
+                finished=not running.active and not drafted_again,
                 notes=indication.notes,
             )
         )

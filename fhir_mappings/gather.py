@@ -51,6 +51,9 @@ def gather(patient: Resource, pool: Pool, lists: Lists, on: date) -> Record:
         vaccinations_gap=gap_of("immunizations", lists.immunizations),
         operations=events_of(lists.operations),
         taken=tuple(Event(i.concepts, i.on, i.source) for i in lists.medications.items if i.current),
+        ends=tuple(
+            Event(i.concepts, i.until, i.source) for i in lists.medications.items if i.until is not None
+        ),
         orders=lists.orders,
         orders_gap=gap_of("medications", lists.medications),
         notes=tuple(notes),

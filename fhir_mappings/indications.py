@@ -13,7 +13,7 @@ from fhir_mappings.elements import (
     is_of_patient,
     reference,
 )
-from fhir_mappings.lists import Lists, is_active_condition
+from fhir_mappings.lists import Lists, is_active_condition, is_in_remission
 from fhir_mappings.prefetch import Pool, relative_reference
 from fhir_mappings.products import listed
 from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Reason
@@ -67,16 +67,26 @@ def indication_of(order: Resource, pool: Pool, lists: Lists) -> Indication:
             return found
         evidence = tuple(Evidence("indication", "not listed", source=s.source) for s in stated)
         return Indication(Known("other", evidence), _no_category())
-    notes = (
+    notes: tuple[str, ...] = (
         ("The order's reason could not be read (no known code); the conditions on record were used.",)
         if unread
         else ()
     )
     found = _decide(on_record, on_record)
     if found is not None:
+        notes += _in_remission(found, lists)
         return Indication(found.indication, found.jia_category, found.on_record, notes)
     reason = lists.conditions.gap or Reason.ABSENT
     return Indication(Missing.of("indication", reason), _no_category(), (), notes)
+
+
+def _in_remission(found: Indication, lists: Lists) -> tuple[str, ...]:
+    """A word where the indication rests on conditions in remission alone."""
+    sources = {e.source for e in found.indication.evidence}
+    resting_on = [item for item in lists.conditions.items if item.source in sources]
+    if resting_on and all(item.remission for item in resting_on):
+        return ("The indication is on record as in remission; it was used as the indication.",)
+    return ()
 
 
 def _no_category() -> Fact:
@@ -100,7 +110,7 @@ def _reasons(order: Resource, pool: Pool) -> tuple[list[_Stated], bool]:
         condition = pool.resolve(pointer, order)
         if condition is None or is_modified(condition) or not _same_patient(condition, order):
             unread = True
-        elif is_active_condition(condition):
+        elif is_active_condition(condition) or is_in_remission(condition):
             concepts.append((condition.get("code"), reference(condition)))
     for concept, source in concepts:
         if has_known_system(concept):
@@ -120,7 +130,12 @@ def _same_patient(condition: Resource, order: Resource) -> bool:
 
 
 def _conditions(lists: Lists) -> list[_Stated]:
-    return [_Stated(item.concepts, item.source) for item in lists.conditions.items if item.current]
+    """The child's conditions that may be the indication; a disease in remission on its treatment still is."""
+    return [
+        _Stated(item.concepts, item.source)
+        for item in lists.conditions.items
+        if item.current or item.remission
+    ]
 
 
 def _group(concept: str) -> str | None:

@@ -38,6 +38,7 @@ _NEVER_VERIFIED = ("refuted", "entered-in-error")
 MEDICATION_TYPES = ("MedicationRequest", "MedicationOrder", "MedicationStatement")
 _TAKEN = ("active", "completed", "stopped", "ended", "on-hold", "in-progress", "recorded", "unknown")
 _NOT_TAKEN = ("draft", "cancelled", "entered-in-error", "intended", "not-taken", "submitted")
+_ENDED = ("stopped", "cancelled", "completed")
 _NOT_AN_ORDER = ("proposal", "plan", "option")
 
 
@@ -45,7 +46,9 @@ _NOT_AN_ORDER = ("proposal", "plan", "option")
 class Item:
     """One entry of a list that counts: what it is, since when, and whether it is current, past or completed.
 
-    ``drafted`` entries stand in the request's own drafts: present, but no history.
+    ``drafted`` entries stand in the request's own drafts: present, but no history. A disease in ``remission`` is not
+    current, and still the child's disease: remission on the drug is what the drug is given for. ``until`` is the day
+    on which a medicine ended or is to end, where the record says so.
     """
 
     concepts: frozenset[str]
@@ -55,6 +58,8 @@ class Item:
     by_name: bool = False
     completed: bool = False
     drafted: bool = False
+    remission: bool = False
+    until: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,8 @@ def read_lists(pool: Pool, patient_id: str, drafts: Iterable[Resource], on: date
     # A draft without id is named by its type alone, like any other resource without id.
     drafted = frozenset(own for resource in drafts if "/" in (own := reference(resource)))
     conditions, active = _conditions(pool, patient_id)
-    medications, orders = _medications(pool, patient_id, drafted, on)
+    ended = frozenset(reference(resource) for resource in drafts if status_of(resource) in _ENDED)
+    medications, orders = _medications(pool, patient_id, drafted, ended, on)
     return Lists(
         conditions=conditions,
         procedures=_simple(pool, patient_id, "procedures", ("Procedure",), _procedure),
@@ -136,6 +142,12 @@ def is_active_condition(resource: Resource) -> bool:
     return not any(
         name.startswith("abatement") and value not in (None, False) for name, value in resource.items()
     )
+
+
+def is_in_remission(resource: Resource) -> bool:
+    """In remission and neither refuted nor erroneous."""
+    verified = _code_of(resource.get("verificationStatus")) not in _NEVER_VERIFIED
+    return verified and _code_of(resource.get("clinicalStatus")) == "remission"
 
 
 _WHAT = (
@@ -182,7 +194,15 @@ def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource
                 active.append(resource)
             onset = read_date(resource.get("onsetDateTime")) or period(resource, "onsetPeriod")[0]
             onset = onset or _first_date(resource, _RECORDED)
-            items.append(Item(concepts_in(resource.get("code")), onset, reference(resource), current))
+            items.append(
+                Item(
+                    concepts_in(resource.get("code")),
+                    onset,
+                    reference(resource),
+                    current,
+                    remission=is_in_remission(resource),
+                )
+            )
     return RecordList(tuple(items), gap, foreign), tuple(active)
 
 
@@ -322,13 +342,13 @@ def _adherence(resource: Resource) -> str:
 
 
 def _medications(
-    pool: Pool, patient_id: str, drafted: frozenset[str], on: date
+    pool: Pool, patient_id: str, drafted: frozenset[str], ended: frozenset[str], on: date
 ) -> tuple[RecordList, tuple[RecordedOrder, ...]]:
     items: list[Item] = []
     orders: list[RecordedOrder] = []
     foreign, gap = 0, pool.gap("medications")
     for resource in pool.of(*MEDICATION_TYPES):
-        start, ended = _span_of(resource)
+        start, end = _span_of(resource)
         changing = reference(resource) in drafted
         if status_of(resource) in _NOT_TAKEN or (changing and (start is None or start >= on)):
             continue
@@ -346,13 +366,27 @@ def _medications(
             continue
         current = status_of(resource) in ("active", "on-hold", "in-progress", "recorded", "unknown")
         if status_of(resource) == "recorded" and (  # R5 has no status for "no longer taken"
-            (ended is not None and ended < on) or _adherence(resource).startswith("stopped")
+            (end is not None and end < on) or _adherence(resource).startswith("stopped")
         ):
             current = False
         completed = status_of(resource) == "completed"
         if not changing:
+            # An ended order without its end ended on or after the day on which it was written.
+            until = end if end is not None or current else start
             items.append(
-                Item(medicine.concepts, start, reference(resource), current, medicine.by_name, completed)
+                Item(
+                    medicine.concepts,
+                    start,
+                    reference(resource),
+                    current,
+                    medicine.by_name,
+                    completed,
+                    until=until,
+                )
+            )
+        elif reference(resource) in ended:
+            items.append(
+                Item(medicine.concepts, start, reference(resource), False, medicine.by_name, until=on)
             )
         drug = medicine.jak_inhibitor
         if drug is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 
-from guideline.derive import NO, YES, Derived, egfr_below_floor, egfr_sum, facts_of
+from guideline.derive import NO, YES, Derived, course_of, egfr_below_floor, egfr_sum, facts_of
 from guideline.dosing import (
     Selection,
     band_crossed,
@@ -97,7 +97,15 @@ def watch(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Order
 
 def assess_beyond(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
     """A drafted order of something else - a vaccine, a contraceptive, a biologic - for a child on a JAK inhibitor."""
-    return _partly(record, draft, tables, policy, lambda table: table.beyond)
+    # A course that ended on an unknown day concerns only what asks how long ago it was (a live vaccine, A-39).
+    known = course_of(draft.drug, record.orders, record.on, policy.restart_gap).running is not None
+    return _partly(
+        record,
+        draft,
+        tables,
+        policy,
+        lambda table: table.beyond and (known or "daysSinceLastDose" in set(table.facts())),
+    )
 
 
 def assess_ending(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
@@ -361,8 +369,10 @@ def _could_bar(tried: _Tried) -> bool:
     row = tried.row
     bars = tried.bars or row.withholds is not None or row.severity is Severity.CRITICAL
     # What judges the draft itself does not bar the dose that would replace it.
-    bars = bars and row.unknown_bars and tried.table.stage != "after dose"
-    return tried.outcome is Outcome.CANNOT_ASSESS and bars
+    bars = bars and tried.table.stage != "after dose"
+    if isinstance(row.unknown_bars, str):
+        bars = bars and set(tried.answer.decided_by) == {row.unknown_bars}
+    return tried.outcome is Outcome.CANNOT_ASSESS and bars and row.unknown_bars is not False
 
 
 def _asks_first(tried: _Tried) -> bool:

@@ -428,6 +428,7 @@ def facts_of(record: Record, draft: Draft, policy: Policy, egfr_limits: tuple[De
     facts["modifiedRelease"] = Known(YES if draft.modified_release else NO)
     facts["draftMgPerDay"] = _draft_total(draft.dose)
     facts["starting"] = starting
+    facts |= _since_last_dose(draft, record)
     facts["monthsOnDrug"] = _months_on_drug(course, gap, record.on)
     review = the_source().review_by
     facts["guidelinePastReview"] = Known(YES if record.on >= review else NO)
@@ -455,6 +456,25 @@ def _starting(course: Course, gap: Missing | None) -> Fact:
 
 def _running_evidence(running: RecordedOrder) -> Evidence:
     return Evidence("medications", running.drug, on=running.start, source=running.source)
+
+
+def last_order_of(drug: str, orders: tuple[RecordedOrder, ...]) -> RecordedOrder | None:
+    """The order of a drug that ended last; one whose end is not on record goes before every other."""
+    own = [order for order in orders if order.drug == drug]
+    return max(own, key=lambda order: (order.end or date.max, order.start or date.min), default=None)
+
+
+def _since_last_dose(draft: Draft, record: Record) -> dict[str, Fact]:
+    """Whether the draft stands for a course whose last order has ended, and for how many days (A-39)."""
+    if not draft.finished:
+        return {"afterLastDose": Known(NO), "daysSinceLastDose": Known(Interval.exactly(Decimal(0)))}
+    last = last_order_of(draft.drug, record.orders)
+    if last is None or last.end is None:
+        gap = Missing.of("courseStart", Reason.ABSENT, "when the drug was last taken is not on record")
+        return {"afterLastDose": Known(YES), "daysSinceLastDose": gap}
+    evidence = (Evidence("medications", draft.drug, on=last.end, source=last.source, note="ended"),)
+    days = Known(Interval.exactly(Decimal((record.on - last.end).days)), evidence)
+    return {"afterLastDose": Known(YES, evidence), "daysSinceLastDose": days}
 
 
 def _weight_is_old(weight: Fact) -> Fact:

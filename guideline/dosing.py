@@ -329,7 +329,7 @@ def reference_doses(
     if selection.outside and selection.row is not None and selection.row.dose is not None:
         dose = selection.row.dose
         each = per_kg(dose, derived.facts["weight"])
-        return (ReferenceDose(selection.row.id, "For reference only, not suggested", dose, each),)
+        return (ReferenceDose(selection.row.id, "The row itself", dose, each),)
     then = derived.egfr_at_running_start
     return _on_both_sides(derived, draft, tables, then) if crossed and then is not None else ()
 

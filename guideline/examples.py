@@ -65,7 +65,7 @@ _CASE_KEYS = {
 _OF_THE_CASE = {
     "on", "age", "born", "sex", "egfr", "indication", "jiaCategory", "onRecord", "form", "modifiedRelease",
     "draft", "running", "orders", "ordersGap", "barJdmTrialOpen",
-    "immunizations", "immunizationsGap", "taken", "ending", "sets",
+    "immunizations", "immunizationsGap", "taken", "ending", "finished", "sets", "ends",
 }  # fmt: skip
 _OF_A_SET = (
     "egfr", "haemoglobin", "whiteCells", "neutrophils", "lymphocytes", "platelets", "alt", "ast", "bilirubin",
@@ -293,6 +293,7 @@ def _draft(facts: Mapping[str, Any], drug: str) -> Draft:
         jia_category=_choice("jiaCategory", facts.get("jiaCategory", "absent")),
         on_record=tuple(facts.get("onRecord", ())),
         ending=facts.get("ending") == YES,
+        finished=facts.get("finished") == YES,
     )
 
 
@@ -372,6 +373,7 @@ def _record(facts: Mapping[str, Any], drug: str) -> Record:
         vaccinations_gap=_gap("immunizations", facts.get("immunizationsGap")),
         operations=(),
         taken=tuple(_event(text, on) for text in facts.get("taken", ())),
+        ends=tuple(_event(text, on) for text in facts.get("ends", ())),
         orders=tuple(_orders(facts, drug, on)),
         orders_gap=_gap("medications", gap),
     )

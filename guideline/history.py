@@ -368,6 +368,40 @@ def tb_regimen(record: Record, policy: Policy) -> Fact:
     return Missing(record.orders_gap) if record.orders_gap else Known(NO)
 
 
+def biologic_use(biologic: Fact, record: Record, policy: Policy) -> Fact:
+    """Combined with the drug, or a switch: every biologic has ended of late or is to end soon (A-45)."""
+    soon = record.on + timedelta(days=policy.days("switch.ends_within"))
+    ended = {event.source: event for event in record.ends if event.on is not None and event.on <= soon}
+    if isinstance(biologic, Missing):
+        return biologic
+    if is_yes(biologic):
+        lasting = tuple(e for e in biologic.evidence if e.source not in ended)
+        if lasting or not biologic.evidence:
+            return Known("combined", lasting)
+    known = frozenset(vocabulary()["biologic"].concepts)
+    current = {e.source for e in biologic.evidence}
+    recent = tuple(
+        Evidence(
+            "medications",
+            ", ".join(sorted(event.concepts & known)),
+            on=event.on,
+            source=event.source,
+            note="end",
+        )
+        for event in ended.values()
+        if event.concepts & known and (event.source in current or _still_acts(event, record.on, policy))
+    )
+    return Known("switching", recent) if recent else Known("none")
+
+
+def _still_acts(event: Event, on: date, policy: Policy) -> bool:
+    """Whether a biologic that has ended lies within its washout; of several names the longest counts."""
+    assert event.on is not None
+    names = [f"washout.{concept}" for concept in event.concepts]
+    days = max((policy.days(name) for name in names if name in policy.numbers), default=None)
+    return (on - event.on).days <= (policy.days("washout.other") if days is None else days)
+
+
 def overweight(on_record: Fact, weight: Fact, height: Fact, bmi: Fact, record: Record) -> Fact:
     """Coded, or BMI above the 98th centile for age and sex (from 18 years: 30; ruling 21)."""
     if is_yes(on_record):

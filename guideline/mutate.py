@@ -29,6 +29,7 @@ STEPS: Final[Mapping[str, Decimal]] = {
     "age": Decimal(1),  # completed years
     "monthsOnDrug": Decimal(1),  # completed months
     "daysSinceLiveVaccine": Decimal(1),  # whole days
+    "daysSinceLastDose": Decimal(1),  # whole days
     "singleDoseMg": Decimal(2),  # doses of the tables are whole tablets, the smallest of 2 mg
 }
 """How far a limit is moved: the smallest step in which the fact can differ."""
@@ -53,6 +54,7 @@ IMPOSSIBLE: Final[tuple[tuple[Mapping[str, str], str], ...]] = (
 _OUTRANKED = "the more severe face of the statement speaks instead"
 _ALSO = "the other face of the statement withholds as well"
 _A_NOTE = "a mere note is not told where no order is drafted"
+_ON_TREATMENT = "on treatment another statement has the same condition and interrupts (ruling 9)"
 EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("TOFA-ALC", "TOFA-ALC-03", "condition lymphocytesPersist no dropped"): _OUTRANKED,
     ("TOFA-ALC", "TOFA-ALC-03", "lymphocytesPersist no made no | yes"): _OUTRANKED,
@@ -87,6 +89,16 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("REN-IFN", "REN-BARI-03", "egfrCrossed no made no | yes"): _OUTRANKED,
     ("INFECTION", "INF-02", "fever no made no | yes"): _OUTRANKED,
     ("INFECTION", "INF-02", "antibiotic no made no | yes"): _OUTRANKED,
+    ("BK-LOAD", "BK-07", "without interrupts"): "BK-09 has the same condition",
+    ("BK-LOAD", "BK-09", "without interrupts"): "BK-07 has the same condition",
+    ("TOFA-CI", "TOFA-CI-02", "without interrupts"): _ON_TREATMENT,
+    ("TOFA-CI", "TOFA-CI-05", "without interrupts"): _ON_TREATMENT,
+    ("BARI-CI", "BARI-CI-02", "without interrupts"): _ON_TREATMENT,
+    ("BARI-CI", "BARI-CI-05", "without interrupts"): _ON_TREATMENT,
+    ("VAX-GIVEN", "VAX-01", "applies: condition liveVaccineDrafted no dropped"): _OUTRANKED,
+    ("VAX-GIVEN", "VAX-01", "applies: liveVaccineDrafted no made no | yes"): _OUTRANKED,
+    ("VAX-RECENT", "VAX-01", "applies: condition liveVaccineDrafted no dropped"): _OUTRANKED,
+    ("VAX-RECENT", "VAX-01", "applies: liveVaccineDrafted no made no | yes"): _OUTRANKED,
     ("PREG-PILL", "PREG-04", "contraceptive unknown made unknown | combined"): _OUTRANKED,
     ("PREG-PILL", "PREG-04", "contraceptive progestogen made progestogen | combined"): _OUTRANKED,
     ("PREG-PILL", "PREG-04", "contraceptive progestogen made progestogen | unknown"): _OUTRANKED,
@@ -98,7 +110,10 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
 
 FLIP, MOVE, SWAP, DROP, CHANGE = "flip", "move", "swap", "drop", "change"
 _OUTCOME = ("dose", "severity", "kind", "say", "withholds", "unknown_withholds", "reduces", "disagrees")
-_ROW_FLAGS = ("withholds", "unknown_withholds", "reduces", "disagrees")
+_ROW_FLAGS = (
+    "withholds", "unknown_withholds", "reduces", "disagrees", "interrupts", "makes_provisional", "reassures",
+    "unknown_bars",
+)  # fmt: skip
 _TABLE_FLAGS = ("view", "after", "cross_check", "speaks_for", "speaks_when_unknown")
 _STALE = {"provisional": "provisional-said-here", "provisional-said-here": "provisional"}
 _FORMS = {"oral-solution": "any", "tablet": "any", "any": "tablet"}

@@ -110,7 +110,7 @@ def _policy(values: Mapping[str, Any], name: str) -> Policy:
 
 
 _PLAIN = ("child_bearing_age", "fever_celsius", "tb_regimen_medicines")
-_GROUPS = ("screening", "baseline", "persistence", "monitoring")
+_GROUPS = ("screening", "baseline", "persistence", "monitoring", "switch", "washout")
 
 
 def _numbers(values: Mapping[str, Any], name: str) -> dict[str, Decimal]:

@@ -106,7 +106,8 @@ class Draft:
     """A drafted order of a JAK inhibitor, as the prescriber has it on the screen.
 
     ``indication`` and ``jia_category`` are facts with their own reasons; ``on_record`` names the indications
-    found in the child's conditions where the order itself gives none.
+    found in the child's conditions where the order itself gives none. ``finished`` drafts stand for a course whose
+    last order has ended.
     """
 
     reference: str
@@ -119,6 +120,7 @@ class Draft:
     jia_category: Fact
     on_record: tuple[str, ...] = ()
     ending: bool = False
+    finished: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -126,7 +128,8 @@ class Draft:
 class Record:
     """The whole record of one child as of one day.
 
-    ``taken`` are the current medicines. What is left out counts as not supplied.
+    ``taken`` are the current medicines, ``ends`` those of any status whose
+    end is on record, dated by that end. What is left out counts as not supplied.
     """
 
     on: date
@@ -141,4 +144,5 @@ class Record:
     vaccinations_gap: tuple[Cause, ...] = (Cause("immunizations", Reason.NOT_SUPPLIED),)
     operations: tuple[Event, ...] = ()
     taken: tuple[Event, ...] = ()
+    ends: tuple[Event, ...] = ()
     notes: tuple[str, ...] = ()

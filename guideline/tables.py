@@ -43,7 +43,8 @@ class Row:
     ``unknown_withholds``: the dose is withheld where the row cannot be assessed, always ("true") or in one
     indication. ``visit`` dates the row by the monitoring schedule, ``orders`` are the tests that it offers to order,
     ``interrupts`` rows interrupt, reduce or stop the drug. ``unknown_bars`` is false where another row already
-    asks for the datum, so that its lack does not make the dose provisional. ``reassures`` rows say that all is
+    asks for the datum, so that its lack does not make the dose provisional, or names the one fact whose lack does.
+    ``reassures`` rows say that all is
     well, so a doubtful value (a stale one, say) leaves them open.
     """
 
@@ -68,7 +69,7 @@ class Row:
     interrupts: bool
     makes_provisional: bool
     reassures: bool
-    unknown_bars: bool
+    unknown_bars: bool | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +257,12 @@ def _row(entry: Mapping[str, Any], place: str) -> Row:
         interrupts=entry.get("interrupts") == "true",
         makes_provisional=entry.get("makes_provisional") == "true",
         reassures=entry.get("reassures") == "true",
-        unknown_bars=entry.get("unknown_bars") != "false",
+        unknown_bars=_unless_false(entry.get("unknown_bars")),
     )
+
+
+def _unless_false(text: str | None) -> bool | str:
+    return text != "false" if text in (None, "false") else str(text)
 
 
 def _regimen(dose: Mapping[str, str]) -> Regimen:

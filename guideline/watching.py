@@ -36,6 +36,7 @@ def watch_facts(
     found |= _conditions(record, both, policy)
     found |= _vaccinations(record, {**both, **found})
     found |= _medicines(record, {**both, **found}, draft)
+    found["biologicUse"] = h.biologic_use(facts["biologic"], record, policy)
     found["antibiotic"] = h.without(facts["antibiotic"], facts["prophylaxis"])
     found["vzvDisease"] = _vzv_disease(facts)
     found["fever"] = _fever(both, policy)

@@ -47,6 +47,7 @@ COVERED = (
 """The table files whose examples are complete. A new file joins the list together with its examples."""
 
 NEVER_MISSING = {
+    "afterLastDose": "whether a draft stands for an ended course is always known; how long ago may be missing",
     "barJdmTrialOpen": "a setting of the site",
     "guidelinePastReview": "the day is always known",
     "form": "a form that is not stated is 'unknown', which is an answer (ruling 11)",

@@ -48,7 +48,15 @@ STATUSES: dict[str, tuple[Json, bool]] = {
     "recurrence": ({"clinicalStatus": concept("recurrence", CLINICAL)}, True),
     "relapse": ({"clinicalStatus": concept("relapse", CLINICAL)}, True),
     "inactive": ({"clinicalStatus": concept("inactive", CLINICAL)}, False),
-    "remission": ({"clinicalStatus": concept("remission", CLINICAL)}, False),
+    "remission, usual on the drug": ({"clinicalStatus": concept("remission", CLINICAL)}, True),
+    "STU3 remission": ({"clinicalStatus": "remission"}, True),
+    "remission, refuted": (
+        {
+            "clinicalStatus": concept("remission", CLINICAL),
+            "verificationStatus": concept("refuted", VERIFICATION),
+        },
+        False,
+    ),
     "resolved": ({"clinicalStatus": concept("resolved", CLINICAL)}, False),
     "resolved, no code system": ({"clinicalStatus": {"coding": [{"code": "resolved"}]}}, False),
     "resolved, coding not in a list": ({"clinicalStatus": {"coding": {"code": "resolved"}}}, False),
@@ -354,12 +362,40 @@ def test_changing_the_running_order_is_no_start() -> None:
 
 
 def test_a_medicine_that_is_being_stopped_is_no_longer_taken() -> None:
-    """A biologic beside the JAK inhibitor is a warning (CON-02), but not where the same request stops it."""
+    """A biologic beside the JAK inhibitor is a warning (CON-02), and a note where the same request stops it (A-45)."""
     adalimumab = concept("L04AB04", ATC, "adalimumab")
     biologic = order("tofacitinib", id_="bio", medicationCodeableConcept=adalimumab)
     drafted = draft("tofacitinib", 4)
-    assert "CON-02" in findings(ask(drafted, medicines=[biologic]))
-    assert "CON-02" not in findings(ask(drafted, biologic | {"status": "stopped"}, medicines=[biologic]))
+    assert findings(ask(drafted, medicines=[biologic]))["CON-02"]["severity"] == "warning"
+    stopped = findings(ask(drafted, biologic | {"status": "stopped"}, medicines=[biologic]))["CON-02"]
+    assert (stopped["severity"], stopped["evidence"][0]["date"]) == ("info", AS_OF)
+
+
+def until(day: str) -> Json:
+    """A dosage with a planned end."""
+    return {"timing": {"repeat": {"boundsPeriod": {"start": "2025-01-01", "end": day}}}}
+
+
+ENDS: dict[str, tuple[Json, str | None]] = {
+    # how an adalimumab order on record stands on 1 June 2026, and what CON-02 says
+    "no end": ({}, "warning"),
+    "to end in 28 days": ({"dosageInstruction": [until("2026-06-29")]}, "info"),
+    "to end in 29 days": ({"dosageInstruction": [until("2026-06-30")]}, "warning"),
+    "over, though active": ({"dosageInstruction": [until("2025-06-30")]}, "info"),
+    "stopped 70 days ago": ({"status": "stopped", "dosageInstruction": [until("2026-03-23")]}, "info"),
+    "stopped 71 days ago": ({"status": "stopped", "dosageInstruction": [until("2026-03-22")]}, None),
+    "stopped, written of late": ({"status": "stopped", "authoredOn": "2026-05-01"}, "info"),
+    "stopped, written long ago": ({"status": "stopped", "authoredOn": "2024-05-01"}, None),
+    "never taken": ({"status": "cancelled", "authoredOn": "2026-05-01"}, None),
+}
+
+
+@pytest.mark.parametrize(("change", "severity"), ENDS.values(), ids=ENDS)
+def test_a_biologic_that_ends_is_a_switch(change: Json, severity: str | None) -> None:
+    adalimumab = concept("L04AB04", ATC, "adalimumab")
+    biologic = order("tofacitinib", id_="bio", medicationCodeableConcept=adalimumab) | change
+    found = findings(ask(draft("tofacitinib", 4), medicines=[biologic])).get("CON-02", {})
+    assert found.get("severity") == severity
 
 
 VACCINATED: dict[str, tuple[Any, str | None]] = {
