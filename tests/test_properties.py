@@ -557,14 +557,14 @@ def assert_unbroken(request: Json, *, drafts_whole: bool) -> None:
 
 
 @pytest.mark.parametrize("bad", BAD, ids=repr)
-def test_nothing_in_the_data_breaks_the_service(bad: Any) -> None:
+def test_http_3_nothing_in_the_data_breaks_the_service(bad: Any) -> None:
     """One value of the wrong kind anywhere in the prefetch: no 5xx, no internal failure, never an empty answer."""
     for path in PLACES_IN_DATA[BAD.index(bad) :: 12]:
         assert_unbroken(changed(RICH, path, bad), drafts_whole=True)
 
 
 @pytest.mark.parametrize("bad", BAD, ids=repr)
-def test_nothing_in_the_drafts_breaks_the_service(bad: Any) -> None:
+def test_http_3_nothing_in_the_drafts_breaks_the_service(bad: Any) -> None:
     for path in PLACES_IN_DRAFTS[BAD.index(bad) % 3 :: 3]:
         assert_unbroken(changed(RICH, path, bad), drafts_whole=False)
 
@@ -575,7 +575,7 @@ def test_nothing_in_the_drafts_breaks_the_service(bad: Any) -> None:
         st.tuples(st.sampled_from([*PLACES_IN_DATA, *PLACES_IN_DRAFTS]), json_values), min_size=1, max_size=4
     )
 )
-def test_several_faults_at_once_do_not_break_the_service(faults: list[tuple[Path, Any]]) -> None:
+def test_http_3_several_faults_at_once_do_not_break_the_service(faults: list[tuple[Path, Any]]) -> None:
     request = RICH
     for path, value in faults:
         try:
@@ -595,7 +595,7 @@ CANARIES = [
 
 
 @pytest.mark.parametrize("canary", CANARIES, ids=["html", "markdown", "bidi", "word"])
-def test_no_text_of_the_request_reaches_a_card(canary: str) -> None:
+def test_card_1_no_text_of_the_request_reaches_a_card(canary: str) -> None:
     """Every string of the data and the drafts in turn; only the suggested resource may hold it."""
     strings = [p for p in (*PLACES_IN_DATA, *PLACES_IN_DRAFTS) if isinstance(_at(RICH, p), str)]
     for path in strings[CANARIES.index(canary) :: 4]:
