@@ -14,6 +14,7 @@ from cds_service.errors import Unauthorised
 from cds_service.guideline_page import guideline_page, guideline_style
 from cds_service.json_reader import write_json
 from cds_service.metrics import Metrics
+from cds_service.profiles import shaped
 from cds_service.runtime import Runtime
 from cds_service.services import SERVICES, Service, discovery
 
@@ -74,7 +75,7 @@ def _hook_view(service: Service) -> Callable[[], Response]:
         _require_client()
         settings = runtime().settings
         call = read_call(service, read_body(request, settings.max_body_bytes), settings)
-        response = pipeline.respond(call, runtime())
+        response = shaped(pipeline.respond(call, runtime()), g.get("profile") or settings.profile)
         cards = response["cards"]
         if isinstance(cards, list):
             g.cards = len(cards)
