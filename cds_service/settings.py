@@ -37,6 +37,7 @@ class Settings:
     site: Path | None = None
     log_level: str = "info"
     profile: str = DEFAULT
+    calls_per_second: int = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,13 @@ SETTINGS: tuple[Setting, ...] = (
         "The form of the cards for clients that have none of their own: CDS Hooks 2.0, CDS Hooks 1.0, Epic "
         "or the public sandbox.",
         _profile,
+    ),
+    Setting(
+        "calls_per_second",
+        "50",
+        "1 to 10000",
+        "Calls that one client may make in a second to each worker process; more get 429. No limit in demo mode.",
+        _whole_number(1, 10_000),
     ),
 )
 

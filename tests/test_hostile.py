@@ -28,8 +28,13 @@ from test_json_reader import REFUSED
 from test_serve import LIMIT, exchange, head, running
 
 from cards.text import escaped
+from cds_service import routes
+from cds_service.app import create_app
+from cds_service.errors import TooManyRequests
 from cds_service.json_reader import MAX_NODES, UnreadableBody, read_json
+from cds_service.rates import Rates
 from cds_service.services import SERVICES
+from cds_service.settings import Settings
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 CASES = int(os.environ.get("HOSTILE_CASES", "100"))
@@ -432,3 +437,28 @@ def test_card_1_two_parsers_of_gfm_see_nothing_but_text(text: str) -> None:
     assert kinds <= {"text", "text_special", "softbreak"}
     html = cmarkgfm.github_flavored_markdown_to_html(escaped(text))
     assert html.count("<") == html.count("<p>") + html.count("</p>") == 2
+
+
+# --- HTTP-8: too many calls -----------------------------------------------------------------------
+
+
+def test_http_8_a_client_that_calls_too_often_gets_429_and_others_do_not() -> None:
+    rates = Rates(3)
+    for _ in range(3):
+        rates.check("hospital-a")
+    with pytest.raises(TooManyRequests) as refusal:
+        rates.check("hospital-a")
+    assert refusal.value.headers == {"Retry-After": "1"}
+    rates.check("hospital-b")
+
+
+def test_http_8_the_limit_holds_outside_demo_mode_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "_require_client", lambda: None)
+    for demo, last in ((False, 429), (True, 200)):
+        app = create_app(Settings(demo=demo, calls_per_second=2)).test_client()
+        answers = [app.post(f"{ORDER_SIGN_URL}/feedback", json=FEEDBACK) for _ in range(4)]
+        assert answers[0].status_code == 200
+        assert answers[-1].status_code == last
+        if last != 200:
+            assert_refused(answers[-1], 429)
+            assert answers[-1].headers["Retry-After"] == "1"
