@@ -42,6 +42,7 @@ page: $(DEV_READY) ## regenerates the generated pages of docs/ and samples/
 	$(BIN)/python -m guideline.render docs/guideline.md
 	$(BIN)/python -m guideline.coverage docs/coverage.md
 	$(BIN)/python -m fhir_mappings.render docs/facts.md
+	$(BIN)/python -m cds_service.conformance tests/conformance.csv docs/conformance.md
 	$(BIN)/python -m cds_service.samples_index samples
 
 mutate: $(DEV_READY) ## makes the tables wrong in one place at a time; an example must notice each

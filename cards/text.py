@@ -31,8 +31,11 @@ def wording() -> Mapping[str, Any]:
 
 
 def escaped(text: str) -> str:
-    """Text that is not our own, fit for GFM: no Markdown, no HTML, no control or bidirectional characters."""
-    return _PUNCTUATION.sub(r"\\\1", " ".join(_UNSEEN.sub(" ", text).split()))
+    """Text that is not our own, fit for GFM: no Markdown, no HTML, no control or bidirectional characters.
+
+    ``@`` becomes a word: cmark-gfm makes a link of an e-mail address even where its signs are escaped.
+    """
+    return _PUNCTUATION.sub(r"\\\1", " ".join(_UNSEEN.sub(" ", text).replace("@", " at ").split()))
 
 
 def rounded(number: Decimal, places: int = 1) -> str:

@@ -28,6 +28,7 @@ from cds_service.errors import (
 )
 from cds_service.logs import request_id
 from cds_service.metrics import ENDPOINTS, OTHER, Metrics
+from cds_service.rates import Rates
 from cds_service.routes import answer, make_routes, metrics, runtime
 from cds_service.runtime import Runtime, make_runtime
 from cds_service.settings import Settings
@@ -52,6 +53,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Flask:
     made = runtime or make_runtime(settings)
     app.extensions["jaki_cds"] = replace(made, count_unknown=counters.count_unknown_codes)
     app.extensions["jaki_cds_metrics"] = counters
+    app.extensions["jaki_cds_rates"] = None if settings.demo else Rates(settings.calls_per_second)
     app.url_map.merge_slashes = False
     app.before_request(_begin)
     app.before_request(_answer_options)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
+from itertools import accumulate
 from typing import NoReturn
 
 import msgspec
@@ -25,6 +26,9 @@ _STRUCTURE = b'"[]{},'
 _NOT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
 _COMPLETE_STRING = re.compile(rb'"[^"]*"')
 _INNERMOST = re.compile(rb"(?:\{\}|\[\])+")
+_USUAL_DEPTH = 12
+"""Resources in a Bundle in a prefetch are seldom nested deeper."""
+_STEP = [1 if byte in b"[{" else -1 for byte in range(256)]
 _SUSPECT_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -95,14 +99,24 @@ def _check_structure(raw: bytes) -> None:
     if nodes > MAX_NODES:
         raise UnreadableBody(f"The body has more than {MAX_NODES} values; send fewer resources.")
     brackets = bare.translate(None, b'",')
-    for _ in range(MAX_DEPTH):
+    for level in range(MAX_DEPTH):
         if not brackets:
             return
-        brackets = _without_innermost(brackets)
+        if level == _USUAL_DEPTH and not _is_shallow_and_balanced(brackets):
+            break  # no need for as many passes as are allowed
+        before, brackets = brackets, _without_innermost(brackets)
+        if len(brackets) == len(before):
+            break  # crossed brackets
     if brackets:
         raise UnreadableBody(
             f"The body is nested deeper than {MAX_DEPTH} levels, or its brackets are not balanced."
         )
+
+
+def _is_shallow_and_balanced(brackets: bytes) -> bool:
+    """One slow pass; what it does not see (crossed brackets) is seen by the quick ones."""
+    depths = list(accumulate(map(_STEP.__getitem__, brackets)))
+    return depths[-1] == 0 and min(depths) >= 0 and max(depths) <= MAX_DEPTH - _USUAL_DEPTH
 
 
 def _without_innermost(brackets: bytes) -> bytes:

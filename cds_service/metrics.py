@@ -10,10 +10,13 @@ from __future__ import annotations
 import mmap
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from cds_service.envelope import EXTENSION
 from cds_service.services import SERVICES
 from fhir_mappings.unknown_codes import RESOURCE_TYPES, SYSTEM_NAMES
+from guideline.values import Reason
 
 OTHER = "other"
 ROWS = 64
@@ -27,9 +30,12 @@ ENDPOINTS = (
     "metrics",
     "guideline",
     "guideline-style",
+    "openapi",
     OTHER,
 )
 OUTCOMES = ("accepted", "overridden")
+REASONS = tuple(reason.value for reason in Reason)
+INDICATORS = ("info", "warning", "critical")
 
 _CELL = struct.Struct("=Q")
 
@@ -41,6 +47,8 @@ def _keys() -> list[Key]:
     keys += [("microseconds", endpoint) for endpoint in ENDPOINTS]
     keys += [("cards", service) for service in SERVICES]
     keys += [("unknown-codes", kind, system) for kind in RESOURCE_TYPES for system in SYSTEM_NAMES]
+    keys += [("indicators", indicator) for indicator in INDICATORS]
+    keys += [("missing", reason) for reason in REASONS]
     keys += [("feedback", service, outcome) for service in SERVICES for outcome in OUTCOMES]
     return keys
 
@@ -63,8 +71,14 @@ class Metrics:
         self._add(("requests", endpoint, str(status)), 1)
         self._add(("microseconds", endpoint), round(seconds * 1_000_000))
 
-    def count_cards(self, service: str, cards: int) -> None:
-        self._add(("cards", service), cards)
+    def count_cards(self, service: str, cards: Sequence[Mapping[str, Any]]) -> None:
+        """Also by indicator, and what could not be assessed by the reason why (a finding may have several)."""
+        self._add(("cards", service), len(cards))
+        for card in cards:
+            self._add(("indicators", card["indicator"]), 1)
+            for finding in card["extension"][EXTENSION]["findings"]:
+                for reason in {missing["reason"] for missing in finding["missing"]}:
+                    self._add(("missing", reason), 1)
 
     def count_feedback(self, service: str, outcome: str) -> None:
         self._add(("feedback", service, outcome), 1)
@@ -98,6 +112,17 @@ class Metrics:
                 lines.append(f'jaki_cds_request_seconds_count{{service="{endpoint}"}} {count}')
         lines += ["# HELP jaki_cds_cards_total Cards sent.", "# TYPE jaki_cds_cards_total counter"]
         lines += [f'jaki_cds_cards_total{{service="{s}"}} {total[("cards", s)]}' for s in SERVICES]
+        lines += [
+            "# HELP jaki_cds_card_indicators_total Cards sent by indicator.",
+            "# TYPE jaki_cds_card_indicators_total counter",
+            *(
+                f'jaki_cds_card_indicators_total{{indicator="{i}"}} {total[("indicators", i)]}'
+                for i in INDICATORS
+            ),
+            "# HELP jaki_cds_not_assessed_total Findings that could not be assessed, by reason.",
+            "# TYPE jaki_cds_not_assessed_total counter",
+            *(f'jaki_cds_not_assessed_total{{reason="{r}"}} {total[("missing", r)]}' for r in REASONS),
+        ]
         lines += [
             "# HELP jaki_cds_feedback_total Feedback items received.",
             "# TYPE jaki_cds_feedback_total counter",

@@ -14,6 +14,9 @@ from cds_service.errors import Unauthorised
 from cds_service.guideline_page import guideline_page, guideline_style
 from cds_service.json_reader import write_json
 from cds_service.metrics import Metrics
+from cds_service.openapi import document
+from cds_service.profiles import shaped
+from cds_service.rates import Rates
 from cds_service.runtime import Runtime
 from cds_service.services import SERVICES, Service, discovery
 
@@ -54,6 +57,7 @@ def make_routes() -> Blueprint:
     add("/healthz", _healthz, "healthz", "GET")
     add("/readyz", _readyz, "readyz", "GET")
     add("/metrics", _metrics, "metrics", "GET")
+    add("/openapi.json", _openapi, "openapi", "GET")
     add("/guideline", _guideline, "guideline", "GET")
     add("/guideline.css", guideline_style, "guideline-style", "GET")
     return routes
@@ -65,6 +69,13 @@ def _require_client() -> None:
         raise Unauthorised()
 
 
+def _limit_rate() -> None:
+    """Each client by itself, as the token names it."""
+    rates = cast("Rates | None", current_app.extensions["jaki_cds_rates"])
+    if rates is not None:
+        rates.check(g.get("client") or request.remote_addr or "")
+
+
 def _discovery() -> Response:
     return answer(discovery(runtime().site_codes))
 
@@ -72,13 +83,14 @@ def _discovery() -> Response:
 def _hook_view(service: Service) -> Callable[[], Response]:
     def call_hook() -> Response:
         _require_client()
+        _limit_rate()
         settings = runtime().settings
         call = read_call(service, read_body(request, settings.max_body_bytes), settings)
-        response = pipeline.respond(call, runtime())
+        response = shaped(pipeline.respond(call, runtime()), g.get("profile") or settings.profile)
         cards = response["cards"]
         if isinstance(cards, list):
             g.cards = len(cards)
-            metrics().count_cards(service.id, len(cards))
+            metrics().count_cards(service.id, cards)
         return answer(response)
 
     return call_hook
@@ -88,6 +100,7 @@ def _feedback_view(service: Service) -> Callable[[], Response]:
     def take_feedback() -> Response:
         """Counts the outcomes. Which cards were sent is not remembered, so an unknown card is no error."""
         _require_client()
+        _limit_rate()
         for item in check_feedback(read_body(request, runtime().settings.max_body_bytes)):
             metrics().count_feedback(service.id, item["outcome"])
         return answer({})
@@ -104,6 +117,10 @@ def _readyz() -> Response:
     """A worker that runs has loaded its tables: a fault in them stops the start."""
     runtime()
     return answer({"status": "ready"})
+
+
+def _openapi() -> Response:
+    return answer(document())
 
 
 def _guideline() -> Response:

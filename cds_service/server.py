@@ -2,18 +2,98 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import socket
 import sys
+import time
+from http import HTTPStatus
+from typing import Any
 
 from flask import Flask
+from gunicorn import util
 from gunicorn.app.base import BaseApplication
+from gunicorn.http import errors
+from gunicorn.workers.gthread import ThreadWorker
 
 from cds_service import logs
-from cds_service.app import create_app
+from cds_service.app import SECURITY_HEADERS, create_app
+from cds_service.errors import Issue, operation_outcome
+from cds_service.json_reader import write_json
 from cds_service.metrics import Metrics
 from cds_service.settings import Settings
 
 GRACEFUL_SECONDS = 15
+HEADER_SECONDS = 6.0
+_MALFORMED = {
+    errors.LimitRequestLine: (HTTPStatus.REQUEST_URI_TOO_LONG, "too-long", "The address is too long."),
+    errors.LimitRequestHeaders: (
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "too-long",
+        "The request has too many or too long header fields.",
+    ),
+    errors.ExpectationFailed: (
+        HTTPStatus.EXPECTATION_FAILED,
+        "not-supported",
+        "The Expect header asks for something that is not done here; leave it out.",
+    ),
+    errors.ParseException: (HTTPStatus.BAD_REQUEST, "invalid", "The request is not well-formed HTTP."),
+}
+_FAILED = (HTTPStatus.INTERNAL_SERVER_ERROR, "exception", "The service failed.")
+
+
+class Worker(ThreadWorker):
+    """gunicorn's worker of threads, which waits for no header for ever and whose refusals quote nothing.
+
+    gunicorn would answer malformed HTTP with a page that repeats the header or the address at fault,
+    and an unknown transfer coding with a 5xx; here both are an OperationOutcome.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._awaited: dict[Any, float] = {}
+
+    def handle(self, conn: Any) -> Any:
+        self._awaited[conn] = time.monotonic()
+        try:
+            return super().handle(conn)
+        finally:
+            self._awaited.pop(conn, None)
+
+    def handle_request(self, req: object, conn: Any) -> Any:
+        self._awaited.pop(conn, None)  # the header is there; the body has a limit of its own
+        return super().handle_request(req, conn)
+
+    def notify(self) -> None:
+        """Called about once a second: gives up on clients that do not finish their header.
+
+        gunicorn would wait for ever, one thread for each of them.
+        """
+        super().notify()
+        now = time.monotonic()
+        for conn, since in list(self._awaited.items()):
+            if now - since > HEADER_SECONDS:
+                with contextlib.suppress(OSError):
+                    conn.sock.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, req: object, client: Any, addr: object, exc: Exception) -> None:
+        ours = isinstance(exc, errors.InvalidResponseHeader | errors.InvalidResponseHeaderName)
+        kinds = (answer for kind, answer in _MALFORMED.items() if isinstance(exc, kind) and not ours)
+        status, code, diagnostics = next(kinds, _FAILED)
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.log.error("server failed: %s", type(exc).__name__)
+        body = write_json(operation_outcome(code, [Issue(diagnostics)]))
+        headers = {
+            **SECURITY_HEADERS,
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+        }
+        lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{n}: {v}" for n, v in headers.items())]
+        try:
+            util.write_nonblock(client, "\r\n".join([*lines, "", ""]).encode("ascii") + body)
+        except OSError:
+            self.log.debug("the client was gone before it could be refused")
 
 
 class Server(BaseApplication):
@@ -30,12 +110,15 @@ class Server(BaseApplication):
     def load_config(self) -> None:
         options = {
             "bind": self._address,
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "workers": self._workers,
             "threads": self._threads,
             "preload_app": True,
             "graceful_timeout": GRACEFUL_SECONDS,
             "proc_name": "jaki-cds",
+            # Else a header of the client's own could set the path that the application sees.
+            "forwarder_headers": "",
+            "forwarded_allow_ips": "",
             "accesslog": None,
             # Else gunicorn makes a socket for remote control in the home directory.
             "control_socket_disable": True,

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cds_service.profiles import DEFAULT, PROFILES
+
 PREFIX = "JAKI_CDS_"
 MEBIBYTE = 1024 * 1024
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -34,6 +36,8 @@ class Settings:
     public_base_url: str | None = None
     site: Path | None = None
     log_level: str = "info"
+    profile: str = DEFAULT
+    calls_per_second: int = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,12 @@ def _log_level(text: str) -> str:
     return text
 
 
+def _profile(text: str) -> str:
+    if text not in PROFILES:
+        raise ValueError("is no client profile")
+    return text
+
+
 SETTINGS: tuple[Setting, ...] = (
     Setting(
         "demo",
@@ -154,6 +164,21 @@ SETTINGS: tuple[Setting, ...] = (
         ", ".join(f"`{level}`" for level in LOG_LEVELS),
         "Least level of the log lines on standard error; `info` has one line for each request.",
         _log_level,
+    ),
+    Setting(
+        "profile",
+        DEFAULT,
+        ", ".join(f"`{name}`" for name in PROFILES),
+        "The form of the cards for clients that have none of their own: CDS Hooks 2.0, CDS Hooks 1.0, Epic "
+        "or the public sandbox.",
+        _profile,
+    ),
+    Setting(
+        "calls_per_second",
+        "50",
+        "1 to 10000",
+        "Calls that one client may make in a second to each worker process; more get 429. No limit in demo mode.",
+        _whole_number(1, 10_000),
     ),
 )
 

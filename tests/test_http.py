@@ -204,7 +204,7 @@ def test_refused_media_types(client: FlaskClient, content_type: str | None) -> N
 @pytest.mark.parametrize(
     ("encoding", "status"), [("identity", 200), ("gzip", 415), ("br", 415), ("gzip, identity", 415)]
 )
-def test_content_encodings(client: FlaskClient, encoding: str, status: int) -> None:
+def test_http_1_compressed_bodies_are_refused(client: FlaskClient, encoding: str, status: int) -> None:
     headers = {"Content-Encoding": encoding}
     assert client.post(ORDER_SIGN_URL, json=ORDER_SIGN, headers=headers).status_code == status
 
@@ -344,7 +344,7 @@ ANY_REQUEST = [
 
 
 @pytest.mark.parametrize("demo", [True, False])
-def test_every_answer_has_the_security_headers_and_is_never_html(demo: bool) -> None:
+def test_http_9_every_answer_has_the_security_headers_and_is_never_html(demo: bool) -> None:
     client = create_app(Settings(demo=demo)).test_client()
     for method, path in ANY_REQUEST:
         response = client.open(path, method=method)
@@ -417,7 +417,7 @@ def test_a_configured_origin_is_compared_exactly() -> None:
         )
 
 
-def test_no_cors_at_all_by_default_outside_demo_mode() -> None:
+def test_http_9_no_cors_at_all_by_default_outside_demo_mode() -> None:
     client = create_app(Settings(demo=False)).test_client()
     response = client.get("/cds-services", headers={"Origin": LOOPBACK})
     assert "Vary" not in response.headers
@@ -433,7 +433,7 @@ JSON_VALUES = st.recursive(
 
 @given(service=st.sampled_from(sorted(SERVICES)), suffix=st.sampled_from(["", "/feedback"]), data=st.data())
 @settings(deadline=None, max_examples=300)
-def test_any_value_in_any_place_is_answered_or_refused(
+def test_http_3_any_value_in_any_place_is_answered_or_refused(
     app: Flask, service: str, suffix: str, data: st.DataObject
 ) -> None:
     """One member of a good request replaced by anything: never a 500."""

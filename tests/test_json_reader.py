@@ -77,7 +77,7 @@ REFUSED: list[tuple[str, bytes, str]] = [
 
 
 @pytest.mark.parametrize(("raw", "reason"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED])
-def test_refuses(raw: bytes, reason: str) -> None:
+def test_http_2_the_reader_refuses(raw: bytes, reason: str) -> None:
     with pytest.raises(UnreadableBody) as refusal:
         read_json(raw)
     assert reason in refusal.value.reason
@@ -120,7 +120,7 @@ def test_reads_what_it_writes(value: Any) -> None:
 
 
 @given(st.binary())
-def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
+def test_http_3_any_bytes_are_read_or_refused(raw: bytes) -> None:
     try:
         read_json(raw)
     except UnreadableBody as refusal:

@@ -558,7 +558,7 @@ def assert_unbroken(request: Json, *, drafts_whole: bool) -> None:
 
 @pytest.mark.parametrize("every", [48, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("bad", BAD, ids=repr)
-def test_nothing_in_the_data_breaks_the_service(bad: Any, every: int) -> None:
+def test_http_3_nothing_in_the_data_breaks_the_service(bad: Any, every: int) -> None:
     """One value of the wrong kind anywhere in the prefetch: no 5xx, no internal failure, never an empty answer."""
     for path in PLACES_IN_DATA[BAD.index(bad) :: every]:
         assert_unbroken(changed(RICH, path, bad), drafts_whole=True)
@@ -566,7 +566,7 @@ def test_nothing_in_the_data_breaks_the_service(bad: Any, every: int) -> None:
 
 @pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("bad", BAD, ids=repr)
-def test_nothing_in_the_drafts_breaks_the_service(bad: Any, every: int) -> None:
+def test_http_3_nothing_in_the_drafts_breaks_the_service(bad: Any, every: int) -> None:
     for path in PLACES_IN_DRAFTS[BAD.index(bad) % every :: every]:
         assert_unbroken(changed(RICH, path, bad), drafts_whole=False)
 
@@ -577,7 +577,7 @@ def test_nothing_in_the_drafts_breaks_the_service(bad: Any, every: int) -> None:
         st.tuples(st.sampled_from([*PLACES_IN_DATA, *PLACES_IN_DRAFTS]), json_values), min_size=1, max_size=4
     )
 )
-def test_several_faults_at_once_do_not_break_the_service(faults: list[tuple[Path, Any]]) -> None:
+def test_http_3_several_faults_at_once_do_not_break_the_service(faults: list[tuple[Path, Any]]) -> None:
     request = RICH
     for path, value in faults:
         try:
@@ -598,7 +598,7 @@ CANARIES = [
 
 @pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("canary", CANARIES, ids=["html", "markdown", "bidi", "word"])
-def test_no_text_of_the_request_reaches_a_card(canary: str, every: int) -> None:
+def test_card_1_no_text_of_the_request_reaches_a_card(canary: str, every: int) -> None:
     """Every string of the data and the drafts in turn; only the suggested resource may hold it."""
     strings = [p for p in (*PLACES_IN_DATA, *PLACES_IN_DRAFTS) if isinstance(_at(RICH, p), str)]
     for path in strings[CANARIES.index(canary) % every :: every]:

@@ -91,7 +91,7 @@ def test_it_answers(port: int) -> None:
 
 
 @pytest.mark.parametrize("size", [len(json.dumps(BODY)), LIMIT + 1])
-def test_a_chunked_body_is_refused_whole_however_large(port: int, size: int) -> None:
+def test_http_1_a_chunked_body_is_refused_whole_however_large(port: int, size: int) -> None:
     piece = json.dumps(BODY).encode().ljust(size)
     raw = head("Transfer-Encoding: chunked") + f"{len(piece):x}\r\n".encode() + piece + b"\r\n0\r\n\r\n"
     status, media_type, body = exchange(port, raw)
@@ -101,19 +101,19 @@ def test_a_chunked_body_is_refused_whole_however_large(port: int, size: int) -> 
 
 
 @pytest.mark.parametrize(("size", "expected"), [(LIMIT, 200), (LIMIT + 1, 413), (3 * LIMIT, 413)])
-def test_the_limit_of_a_body(port: int, size: int, expected: int) -> None:
+def test_http_1_the_limit_of_a_body(port: int, size: int, expected: int) -> None:
     """The client sends everything before it reads, and still gets the answer."""
     raw = head(f"Content-Length: {size}") + json.dumps(BODY).encode().ljust(size)
     assert exchange(port, raw)[0] == expected
 
 
-def test_a_too_large_body_is_refused_before_it_is_sent(port: int) -> None:
+def test_http_1_a_too_large_body_is_refused_before_it_is_sent(port: int) -> None:
     start = time.monotonic()
     assert exchange(port, head(f"Content-Length: {1000 * LIMIT}"))[0] == 413
     assert time.monotonic() - start < 2
 
 
-def test_a_body_that_stalls_costs_a_few_seconds_and_no_more(port: int) -> None:
+def test_http_10_a_body_that_stalls_costs_a_few_seconds_and_no_more(port: int) -> None:
     start = time.monotonic()
     status, _, body = exchange(port, head("Content-Length: 100") + b"{")
     assert (status, time.monotonic() - start < 5) == (400, True)

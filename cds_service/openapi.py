@@ -1,0 +1,160 @@
+"""``GET /openapi.json``: the addresses of this service as an OpenAPI 3.1 document.
+
+Made from the same lists as the routes and discovery; a test compares the three.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Any
+
+from cds_service.services import SERVICES, Service
+
+Json = dict[str, Any]
+
+VERSION = "0.1.0"
+"""Of the interface as described here; it changes by addition only."""
+_REFUSALS = {
+    HTTPStatus.BAD_REQUEST: "The request is malformed; the diagnostics name the field and the cure.",
+    HTTPStatus.UNAUTHORIZED: "No valid bearer token of a configured client.",
+    HTTPStatus.FORBIDDEN: "This client may not use this service.",
+    HTTPStatus.LENGTH_REQUIRED: "The request has no Content-Length.",
+    HTTPStatus.PRECONDITION_FAILED: "Nothing at all can be said: the Patient or every drug could not be had.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not JSON, or it is compressed.",
+    HTTPStatus.TOO_MANY_REQUESTS: "Too many calls; Retry-After says how long to wait.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "The service failed; its log has the fault under X-Request-Id.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "The service cannot answer at the moment.",
+}
+_PLAIN = {
+    "/healthz": ("health", "The process answers."),
+    "/readyz": ("readiness", "The service is ready for calls."),
+    "/openapi.json": ("openapi", "This document."),
+}
+_TEXTS = {
+    "/metrics": ("metrics", "Counters in Prometheus text format.", "text/plain"),
+    "/guideline": ("guideline", "The rules as a page for clinicians.", "text/html"),
+    "/guideline.css": ("guidelineStyle", "The style of that page.", "text/css"),
+}
+
+
+@cache
+def document() -> Json:
+    """The whole document. It names no host: the address is the one that it was fetched from."""
+    paths: Json = {"/cds-services": {"get": _get("discovery", "The services, CDS Hooks 2.0.", "Discovery")}}
+    for service in SERVICES.values():
+        paths[f"/cds-services/{service.id}"] = {"post": _hook(service)}
+        paths[f"/cds-services/{service.id}/feedback"] = {"post": _feedback(service)}
+    for path, (name, purpose) in _PLAIN.items():
+        paths[path] = {"get": _get(name, purpose, "Object")}
+    for path, (name, purpose, media_type) in _TEXTS.items():
+        answer = {"description": purpose, "content": {media_type: {"schema": {"type": "string"}}}}
+        paths[path] = {"get": {"operationId": name, "summary": purpose, "responses": {"200": answer}}}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "jaki-cds",
+            "version": VERSION,
+            "description": "CDS Hooks service for JAK inhibitor doses in children, after the SPARN guideline.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"client": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+def _get(name: str, purpose: str, schema: str) -> Json:
+    return {"operationId": name, "summary": purpose, "responses": {"200": _answer(purpose, schema)}}
+
+
+def _hook(service: Service) -> Json:
+    return {
+        "operationId": service.id,
+        "summary": service.title,
+        "description": service.description,
+        "security": [{"client": []}],
+        "requestBody": _body(f"{service.hook} request"),
+        "responses": {"200": _answer("The cards.", "Answer"), **_refused()},
+    }
+
+
+def _feedback(service: Service) -> Json:
+    return {
+        "operationId": f"{service.id}-feedback",
+        "summary": f"What became of the cards of {service.id}.",
+        "security": [{"client": []}],
+        "requestBody": _body("Feedback"),
+        "responses": {"200": _answer("Taken.", "Object"), **_refused()},
+    }
+
+
+def _refused() -> Json:
+    return {str(status.value): _answer(text, "OperationOutcome") for status, text in _REFUSALS.items()}
+
+
+def _body(schema: str) -> Json:
+    content = {"application/json": {"schema": _reference(schema)}}
+    return {"required": True, "content": content}
+
+
+def _answer(purpose: str, schema: str) -> Json:
+    return {"description": purpose, "content": {"application/json": {"schema": _reference(schema)}}}
+
+
+def _reference(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name.replace(' ', '-')}"}
+
+
+def _schemas() -> Json:
+    issue = {
+        "type": "object",
+        "required": ["severity", "code", "diagnostics"],
+        "properties": {
+            "severity": {"const": "error"},
+            "code": {"type": "string"},
+            "diagnostics": {"type": "string"},
+            "expression": {"type": "array", "items": {"type": "string"}},
+        },
+    }
+    found: Json = {
+        "Object": {"type": "object"},
+        "Discovery": {
+            "type": "object",
+            "required": ["services"],
+            "properties": {"services": {"type": "array", "items": {"type": "object"}}},
+        },
+        "Answer": {
+            "type": "object",
+            "required": ["cards"],
+            "properties": {"cards": {"type": "array", "items": {"type": "object"}}},
+        },
+        "OperationOutcome": {
+            "type": "object",
+            "required": ["resourceType", "issue"],
+            "properties": {
+                "resourceType": {"const": "OperationOutcome"},
+                "issue": {"type": "array", "minItems": 1, "items": issue},
+            },
+        },
+        "Feedback": {"type": "object", **_embedded("feedback.schema.json", "Feedback", None)},
+    }
+    for service in SERVICES.values():
+        name = f"{service.hook}-request"
+        found[name] = _embedded("envelope.schema.json", name, service.hook)
+    return found
+
+
+def _embedded(file: str, name: str, hook: str | None) -> Json:
+    """A schema of ours with its definitions found from the root of this document."""
+    text = files("cds_service").joinpath("schema", file).read_text("utf-8")
+    schema: Json = json.loads(text.replace('"#/$defs/', f'"#/components/schemas/{name}/$defs/'))
+    if hook is not None:
+        here = f"#/components/schemas/{name}/$defs/{hook}"
+        schema["properties"] = {**schema["properties"], "context": {"$ref": here}}
+    return {key: value for key, value in schema.items() if key not in ("$schema", "$id")}
