@@ -6,7 +6,7 @@ import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from fhir_mappings.lists import Lists, read_lists
 from fhir_mappings.patient import find_patient
 from fhir_mappings.prefetch import Pool, Supply
 from fhir_mappings.requests import service_request
+from guideline.findings import OrderAssessment
 from guideline.record import Record
 
 _log = logging.getLogger("jaki_cds")
@@ -47,12 +48,33 @@ class Concern:
 
 
 @dataclass(frozen=True, slots=True)
+class Steps:
+    """What was read and concluded on the way to an answer: for the record of the call, never for its cards."""
+
+    supplies: dict[str, Supply] = field(default_factory=dict)
+    assessed: list[OrderAssessment] = field(default_factory=list)
+
+    def keep(self, assessed: OrderAssessment) -> OrderAssessment:
+        self.assessed.append(assessed)
+        return assessed
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The body of an answer, and the steps that led to it."""
+
+    body: dict[str, object]
+    steps: Steps
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """The child's record, read once for all orders of the call."""
 
     pool: Pool
     lists: Lists
     record: Record
+    steps: Steps
 
 
 def drafts_of(call: HookCall) -> object:
@@ -84,16 +106,17 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
     return Concern(supplies, tuple(orders), tuple(others))
 
 
-def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on: date) -> Case:
+def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on: date, steps: Steps) -> Case:
     """The child's record, with everything fetched that was missing. Without the Patient: ``CannotAnswer``."""
-    pool = Pool(complete(call, runtime, supplies), resources_of(drafts_of(call)))
+    steps.supplies.update(complete(call, runtime, supplies))
+    pool = Pool(steps.supplies, resources_of(drafts_of(call)))
     patient = find_patient(pool, call.patient_id)
     if patient is None:
         raise CannotAnswer(
             "The Patient is neither in the prefetch nor obtainable from fhirServer (key patient)."
         )
     lists = read_lists(pool, call.patient_id, resources_of(drafts_of(call)), on)
-    return Case(pool, lists, gather(patient, pool, lists, on))
+    return Case(pool, lists, gather(patient, pool, lists, on), steps)
 
 
 @contextmanager

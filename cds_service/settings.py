@@ -34,6 +34,9 @@ class Settings:
     public_base_url: str | None = None
     site: Path | None = None
     log_level: str = "info"
+    store: str = "sqlite:///var/jaki-cds.sqlite"
+    store_key: Path | None = None
+    retention_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,12 @@ def _file(text: str) -> Path | None:
     return path
 
 
+def _store(text: str) -> str:
+    if not re.fullmatch(r"none|(?:sqlite|postgresql)(?:\+[a-z]+)?://.+", text):
+        raise ValueError("is neither a database URL nor none")
+    return text
+
+
 def _log_level(text: str) -> str:
     if text not in LOG_LEVELS:
         raise ValueError("is no log level")
@@ -154,6 +163,28 @@ SETTINGS: tuple[Setting, ...] = (
         ", ".join(f"`{level}`" for level in LOG_LEVELS),
         "Least level of the log lines on standard error; `info` has one line for each request.",
         _log_level,
+    ),
+    Setting(
+        "store",
+        "sqlite:///var/jaki-cds.sqlite",
+        "`sqlite:///path`, `postgresql://user@host/name`, `none`",
+        "Where calls and feedback are recorded (docs/audit.md). `none` records nothing.",
+        _store,
+    ),
+    Setting(
+        "store_key",
+        "",
+        "path of a file",
+        "The key file of the store, mode 600, one key of 64 hexadecimal digits a line, the newest last. "
+        "Without it one is made beside the SQLite file, or in `var/`.",
+        _file,
+    ),
+    Setting(
+        "retention_days",
+        "0",
+        "0 to 36500",
+        "Days after which `jaki-cds audit prune` deletes entries and feedback; 0 keeps them.",
+        _whole_number(0, 36500),
     ),
 )
 
