@@ -219,7 +219,9 @@ class _Clean:
         if members.get("fact") == "birthDate":
             members = {name: value for name, value in members.items() if name in ("fact", "source", "reason")}
         return {
-            name: self.value(_reference(value, self.keys) if name in _REFERENCES and value else value)
+            name: self.value(
+                _reference(value, self.keys) if name in _REFERENCES and isinstance(value, str) else value
+            )
             for name, value in members.items()
             if name != "note"
         }
