@@ -28,9 +28,11 @@ from sqlalchemy import delete, inspect, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from cds_service.app import create_app
+from cds_service.json_reader import read_json
 from cds_service.services import SERVICES
 from cds_service.settings import Settings
 from cds_service.store import chain, database, recording
+from cds_service.store.cli import told
 from cds_service.store.database import Database, StoreFault, parse_url
 from cds_service.store.feedback import report
 from cds_service.store.keys import KeyFault, Keys, read_keys
@@ -146,9 +148,11 @@ def test_an_entry_holds_what_was_read_and_every_row(store: Store) -> None:
     client_of(store).post(ORDER_SIGN, json=sample())
     (body,) = bodies(store)
     (order,) = body["orders"]
+    order = recording.as_order(order, {})
     assert len(order["rows"]) > 50
-    assert {row[2] for row in order["rows"]} >= {"hit", "clear"}
+    assert {row["outcome"] for row in order["rows"]} >= {"hit", "clear"}
     assert order["facts"]["creatinine"]["state"] == "known"
+    assert order["facts"]["dialysis"] == {"state": "known", "value": "no"}
     read = {reference for key in body["read"] for reference, _ in key["resources"]}
     assert any(reference.startswith("Observation/creatinine") for reference in read)
     assert body["knowledgeVersion"] and body["asOf"] == "2026-06-01" and body["ms"] > 0
@@ -577,7 +581,7 @@ def test_aud_8_nobody_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture(scope="module")
 def recorded(
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[list[tuple[dict[str, Any], dict[str, Any]]]]:
+) -> Iterator[list[tuple[dict[str, Any], chain.Link]]]:
     """Every sample's answer with the body of its entry."""
     folder = tmp_path_factory.mktemp("samples")
     base = Database(parse_url(f"sqlite:///{folder}/s.sqlite"))
@@ -587,23 +591,25 @@ def recorded(
         asked = json.loads(path.read_text("utf-8"))
         service = next(s for s in SERVICES.values() if s.hook == asked["hook"])
         answers.append(client.post(f"/cds-services/{service.id}", json=asked).get_json())
-    yield list(zip(answers, bodies(store), strict=True))
+    yield list(zip(answers, links(store), strict=True))
     base.close()
 
 
 def test_aud_4_every_finding_of_every_sample_follows_from_the_rows_of_its_entry(
-    recorded: list[tuple[dict[str, Any], dict[str, Any]]],
+    recorded: list[tuple[dict[str, Any], chain.Link]],
 ) -> None:
     assert len(recorded) > 50
-    for answer, body in recorded:
+    for answer, link in recorded:
+        body: Any = read_json(link.body.encode())
         assert "read" in body or body["status"] == 400
         for card in answer.get("cards", ()):
+            assert f"Card {card['uuid']}" in "\n".join(told(link, body, card["uuid"]))
             for finding in card["extension"]["org.jaki-cds"]["findings"]:
                 rows = {
-                    (row[1], row[2])
+                    (row["row"], row["outcome"])
                     for order in body["orders"]
                     if order["order"] == finding["order"]
-                    for row in order["rows"]
+                    for row in recording.as_order(order, {})["rows"]
                 }
                 assert not rows or any(
                     row.startswith(finding["id"]) and outcome == finding["outcome"] for row, outcome in rows

@@ -23,7 +23,7 @@ from cds_service.store.chain import Link
 from cds_service.store.database import StoreFault
 from cds_service.store.events import audit_event
 from cds_service.store.keys import KeyFault
-from cds_service.store.recording import moment
+from cds_service.store.recording import as_order, moment
 from cds_service.store.store import Entry, Store, append, read_head
 from cds_service.store.tables import AUDIT, CARD, FEEDBACK
 from guideline.sources import the_source
@@ -157,14 +157,14 @@ def _explain(store: Store, _settings: Settings, options: argparse.Namespace) -> 
         print(link.body)
         return OK
     body = _body(link)
-    print("\n".join(_told(link, body, options.card)))
+    print("\n".join(told(link, body, options.card)))
     for report in feedback:
         reason = f", {report.reason}" if report.reason else ""
         print(f"Feedback: {report.outcome}{reason} at {report.outcome_at}")
     return OK
 
 
-def _told(link: Link, body: Json, uuid: str) -> Iterator[str]:
+def told(link: Link, body: Json, uuid: str) -> Iterator[str]:
     """The card's findings with their evidence first, then everything that led to them."""
     (card,) = (card for card in body["cards"] if card["uuid"] == uuid)
     yield f"Card {uuid} ({card['indicator']}), entry {link.seq} of {link.at}"
@@ -188,19 +188,15 @@ def _told(link: Link, body: Json, uuid: str) -> Iterator[str]:
     yield ""
     orders = {finding["order"] for finding in card["findings"]}
     mine = [order for order in body["orders"] if order["order"] in orders] or body["orders"]
-    yield from as_text({**body, "orders": [_with_rules(order, body["knowledgeVersion"]) for order in mine]})
+    rules = _rules(body["knowledgeVersion"])
+    yield from as_text({**body, "orders": [as_order(order, rules) for order in mine]})
 
 
-def _with_rules(order: Json, version: str) -> Json:
-    """The order with each row's sentence, where the tables at hand are those of the entry."""
-    rules = {}
-    if version == the_source().knowledge_version:
-        rules = {row.id: row.rule for table in load_tables().all for row in table.rows}
-    rows = [
-        {"table": table, "row": row, "outcome": outcome, "rule": rules.get(row, "?"), "decidedBy": decided}
-        for table, row, outcome, decided in order["rows"]
-    ]
-    return {**order, "rows": rows, "notes": []}
+def _rules(version: str) -> dict[str, str]:
+    """Each row's sentence, where the tables at hand are those of the entry."""
+    if version != the_source().knowledge_version:
+        return {}
+    return {row.id: row.rule for table in load_tables().all for row in table.rows}
 
 
 def _export(store: Store, _settings: Settings, options: argparse.Namespace) -> int:

@@ -33,6 +33,8 @@ _log = logging.getLogger("jaki_cds")
 VERSION = 1
 CALL, FEEDBACK = "call", "feedback"
 OTHER_REASON = "other"
+NOT_KEPT = "not kept"
+PLAIN_NO: Json = {"state": "known", "value": "no"}
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _REFERENCE = re.compile(r"[A-Za-z]{1,40}/[A-Za-z0-9.\-]{1,64}")
 _REFERENCES = ("order", "source")
@@ -146,9 +148,37 @@ def _reference(text: str, keys: Keys) -> str:
 
 
 def _assessed(order: Json) -> Json:
-    """Rows without their sentence: the version of the tables tells it."""
-    rows = [[row["table"], row["row"], row["outcome"], row["decidedBy"]] for row in order["rows"]]
-    return {**order, "rows": rows, "notes": len(order["notes"])}
+    """Rows as ``table|row|outcome|facts that decided``, without their sentence: the version of the tables tells it.
+
+    Facts are left out that are plainly "no" without a source: they are most, and ``as_order`` brings them back.
+    """
+    rows = "\n".join(
+        f"{row['table']}|{row['row']}|{row['outcome']}|{','.join(row['decidedBy'])}" for row in order["rows"]
+    )
+    facts = {name: fact for name, fact in order["facts"].items() if fact != PLAIN_NO}
+    no = [name for name, fact in order["facts"].items() if fact == PLAIN_NO]
+    return {**order, "rows": rows, "facts": facts, "no": " ".join(no), "notes": len(order["notes"])}
+
+
+def as_order(kept: Json, rules: Mapping[str, str]) -> Json:
+    """An order of an entry as ``jaki-cds explain`` has it; ``rules`` are the sentences of the rows."""
+    rows = [line.split("|") for line in kept["rows"].splitlines()]
+    facts = {**kept["facts"], **dict.fromkeys(kept["no"].split(), PLAIN_NO)}
+    return {
+        **kept,
+        "rows": [
+            {
+                "table": table,
+                "row": row,
+                "outcome": outcome,
+                "rule": rules.get(row, "?"),
+                "decidedBy": decided.split(",") if decided else [],
+            }
+            for table, row, outcome, decided in rows
+        ],
+        "facts": dict(sorted(facts.items())),
+        "notes": [],
+    }
 
 
 def _card(card: Json, keys: Keys) -> Json:
@@ -213,11 +243,14 @@ class _Clean:
             return self._members(value)
         if isinstance(value, list | tuple):
             return [self.value(item) for item in value]
-        return self._text(value) if isinstance(value, str) and "/" in value else value
+        return self._text(value) if isinstance(value, str) else value
 
     def _members(self, members: Json) -> Json:
         if members.get("fact") == "birthDate":
-            members = {name: value for name, value in members.items() if name in ("fact", "source", "reason")}
+            members = {
+                name: v for name, v in members.items() if name in ("fact", "value", "source", "reason")
+            }
+            members |= {"value": NOT_KEPT} if "value" in members else {}
         return {
             name: self.value(
                 _reference(value, self.keys) if name in _REFERENCES and isinstance(value, str) else value
