@@ -44,9 +44,10 @@ def cluster() -> Iterator[str]:
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
     server = None
     try:
+        # -F and -N: no waiting for the disk. The tests kill clients, not the machine.
         make = [*switch, str(where / "initdb"), "-D", str(data), "-U", "jaki", "-A", "trust", "-N"]
         subprocess.run(make, check=True, capture_output=True, cwd=folder, env=environment)
-        start = [*switch, str(where / "postgres"), "-D", str(data), "-k", str(folder), "-h", ""]
+        start = [*switch, str(where / "postgres"), "-D", str(data), "-k", str(folder), "-h", "", "-F"]
         server = subprocess.Popen(start, stderr=subprocess.DEVNULL, cwd=folder, env=environment)
         end = time.monotonic() + 20
         while time.monotonic() < end and not (folder / ".s.PGSQL.5432").exists():
