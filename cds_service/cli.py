@@ -106,12 +106,12 @@ def serve(options: argparse.Namespace) -> int:
 
     from cds_service.server import Server
 
-    store = _open_store(settings)
+    store = open_store(settings)
     Server(settings, options.host, options.port, options.workers, options.threads, store).run()
     return 0
 
 
-def _open_store(settings: Settings) -> Store | None:
+def open_store(settings: Settings) -> Store | None:
     """The store, its tables brought up to date. In demo mode the service also runs where none can be had.
 
     Raises:

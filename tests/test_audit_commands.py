@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import update
 
 from cds_service.app import create_app
-from cds_service.cli import main
+from cds_service.cli import CommandError, main, open_store
 from cds_service.settings import Settings
 from cds_service.store import chain
 from cds_service.store.cli import links, prune
@@ -185,3 +185,40 @@ def test_without_a_store(
     status, _, errors = run(capsys, *words)
     assert (status, len(errors.splitlines())) == (2, 1)
     assert why in errors
+
+
+def test_what_the_store_makes_is_the_owners_alone(store: Store, client: FlaskClient, tmp_path: Path) -> None:
+    call(client)
+    made = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "deep" / "er").iterdir()}
+    assert made.pop("jaki-cds.key") == 0o600
+    assert {name.removeprefix("store.sqlite") for name in made} == {"", "-wal", "-shm"}
+    assert set(made.values()) == {0o600}
+
+
+@pytest.mark.parametrize("demo", [True, False])
+def test_a_place_where_nothing_can_be_made_stops_the_start_but_of_demo_mode(
+    demo: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    settings = Settings(demo=demo, store=f"sqlite:///{tmp_path}/file/store.sqlite")
+    if demo:
+        assert open_store(settings) is None
+        assert "nothing is recorded" in capsys.readouterr().err
+    else:
+        with pytest.raises(CommandError, match="JAKI_CDS_STORE"):
+            open_store(settings)
+
+
+def test_a_database_that_does_not_answer_does_not_stop_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(store="postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
+    found = open_store(settings)
+    assert found is not None
+    assert "spool" in capsys.readouterr().err
+    asked = create_app(Settings(demo=True, log_level="error"), store=found).test_client()
+    assert call(asked)
+    assert asked.get("/readyz").status_code == 503
+    assert len(found.spool.path.read_bytes().splitlines()) == 1
+    assert {path.name for path in (tmp_path / "var").iterdir()} == {"jaki-cds.key", "jaki-cds-spool.ndjson"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from cds_service.json_reader import write_json
 from cds_service.settings import Settings
 from cds_service.store.chain import GENESIS, Head, digest
 from cds_service.store.database import Database, parse_url
-from cds_service.store.keys import Keys, read_keys
+from cds_service.store.keys import OWNER_ONLY, Keys, read_keys
 from cds_service.store.spool import Spool
 from cds_service.store.tables import AUDIT, CARD, FEEDBACK, HEAD
 
@@ -93,7 +94,7 @@ class Store:
 
         Raises:
             StoreFault, KeyFault: a URL or key file that cannot be used.
-            OSError: the key file cannot be read or made.
+            OSError: the database file or the key file cannot be opened or made.
         """
         if settings.store == NO_STORE:
             return None
@@ -102,6 +103,8 @@ class Store:
         if database.is_sqlite:
             folder = Path(str(database.url.database)).parent
             folder.mkdir(parents=True, exist_ok=True)
+            # Made here, so that it is nobody else's to read; SQLite's files beside it take over its mode.
+            os.close(os.open(str(database.url.database), os.O_RDWR | os.O_CREAT, OWNER_ONLY))
         keys = read_keys(settings.store_key or folder / KEY_FILE, create=settings.store_key is None)
         return cls(database, Spool(folder / SPOOL_FILE), keys, must_record=not settings.demo)
 
