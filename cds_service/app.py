@@ -22,6 +22,7 @@ from cds_service.errors import (
     InternalFault,
     Issue,
     Refusal,
+    Unavailable,
     UnknownService,
     WrongMethod,
     operation_outcome,
@@ -29,9 +30,11 @@ from cds_service.errors import (
 from cds_service.logs import request_id
 from cds_service.metrics import ENDPOINTS, OTHER, Metrics
 from cds_service.rates import Rates
-from cds_service.routes import answer, make_routes, metrics, runtime
+from cds_service.routes import answer, make_routes, metrics, runtime, store
 from cds_service.runtime import Runtime, make_runtime
 from cds_service.settings import Settings
+from cds_service.store.recording import record
+from cds_service.store.store import NotRecorded, Store
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -46,14 +49,18 @@ SECURITY_HEADERS = {
 _log = logging.getLogger("jaki_cds")
 
 
-def create_app(settings: Settings, runtime: Runtime | None = None) -> Flask:
-    """The service as a WSGI application; ``runtime`` replaces the one made from ``settings`` (tests)."""
+def create_app(settings: Settings, runtime: Runtime | None = None, store: Store | None = None) -> Flask:
+    """The service as a WSGI application; ``runtime`` replaces the one made from ``settings`` (tests).
+
+    Calls are recorded in ``store``; without one they are not.
+    """
     app = Flask("cds_service", static_folder=None)
     counters = Metrics()
     made = runtime or make_runtime(settings)
     app.extensions["jaki_cds"] = replace(made, count_unknown=counters.count_unknown_codes)
     app.extensions["jaki_cds_metrics"] = counters
     app.extensions["jaki_cds_rates"] = None if settings.demo else Rates(settings.calls_per_second)
+    app.extensions["jaki_cds_store"] = store
     app.url_map.merge_slashes = False
     app.before_request(_begin)
     app.before_request(_answer_options)
@@ -129,8 +136,22 @@ def _endpoint() -> str:
     return name if name in ENDPOINTS else OTHER
 
 
+def _record(response: Response) -> Response:
+    """The answer leaves when its entry is safe. What cannot be recorded at all is not said, but in demo mode."""
+    kept, exchange = store(), g.get("exchange")
+    if kept is None or exchange is None:
+        return response
+    try:
+        record(exchange, response.status_code, (time.perf_counter() - g.start) * 1000, kept)
+    except NotRecorded:
+        if kept.must_record:
+            return _refuse(Unavailable())
+    return response
+
+
 def _finish(response: Response) -> Response:
     """What every answer gets, whatever became of the request."""
+    response = _record(response)
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)  # a page for people has a policy of its own
     response.headers["X-Request-Id"] = g.request_id

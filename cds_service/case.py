@@ -6,7 +6,7 @@ import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from fhir_mappings.patient import find_patient
 from fhir_mappings.prefetch import Pool, Supply
 from fhir_mappings.requests import service_request
 from fhir_mappings.unknown_codes import count_unknown
+from guideline.findings import OrderAssessment
 from guideline.record import Record
 
 _log = logging.getLogger("jaki_cds")
@@ -49,12 +50,33 @@ class Concern:
 
 
 @dataclass(frozen=True, slots=True)
+class Steps:
+    """What was read and concluded on the way to an answer: for the record of the call, never for its cards."""
+
+    supplies: dict[str, Supply] = field(default_factory=dict)
+    assessed: list[OrderAssessment] = field(default_factory=list)
+
+    def keep(self, assessed: OrderAssessment) -> OrderAssessment:
+        self.assessed.append(assessed)
+        return assessed
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The body of an answer, and the steps that led to it."""
+
+    body: dict[str, object]
+    steps: Steps
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """The child's record, read once for all orders of the call."""
 
     pool: Pool
     lists: Lists
     record: Record
+    steps: Steps
 
 
 def drafts_of(call: HookCall) -> object:
@@ -105,10 +127,11 @@ def _translated(supplies: dict[str, Supply], runtime: Runtime) -> dict[str, Supp
     }
 
 
-def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on: date) -> Case:
+def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on: date, steps: Steps) -> Case:
     """The child's record, with everything fetched that was missing. Without the Patient: ``CannotAnswer``."""
     drafts = runtime.site_codes.translated(drafts_of(call))
-    pool = _pool(call, drafts, complete(call, runtime, supplies), runtime)
+    steps.supplies.update(complete(call, runtime, supplies))
+    pool = _pool(call, drafts, steps.supplies, runtime)
     patient = find_patient(pool, call.patient_id)
     if patient is None:
         raise CannotAnswer(
@@ -116,7 +139,7 @@ def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on:
         )
     runtime.count_unknown(count_unknown(pool))
     lists = read_lists(pool, call.patient_id, resources_of(drafts), on)
-    return Case(pool, lists, gather(patient, pool, lists, on))
+    return Case(pool, lists, gather(patient, pool, lists, on), steps)
 
 
 @contextmanager

@@ -10,12 +10,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cds_service.settings import Settings
+    from cds_service.store.store import Store
 
 USAGE_ERROR = 2
 # subcommand -> module whose main(args) runs it and returns the exit status
 ELSEWHERE = {
     "replay": ("cds_service.replay", "replay sample cases and show cards or differences"),
     "explain": ("cds_service.explain", "show the facts of a request and every row tried on them"),
+    "audit": ("cds_service.store.cli", "the record of what was said: verify, explain, export, prune"),
+    "feedback": ("cds_service.store.feedback", "what became of the cards: report"),
     "lint": ("guideline.lint", "check the guideline tables"),
 }
 
@@ -99,8 +106,37 @@ def serve(options: argparse.Namespace) -> int:
 
     from cds_service.server import Server
 
-    Server(settings, options.host, options.port, options.workers, options.threads).run()
+    store = open_store(settings)
+    Server(settings, options.host, options.port, options.workers, options.threads, store).run()
     return 0
+
+
+def open_store(settings: Settings) -> Store | None:
+    """The store, its tables brought up to date. In demo mode the service also runs where none can be had.
+
+    Raises:
+        CommandError: a URL or key file that cannot be used. A database that only does not answer is none: the
+            service starts, is not ready, and writes to the spool.
+    """
+    from cds_service.store.database import StoreFault
+    from cds_service.store.keys import KeyFault
+    from cds_service.store.store import Store
+
+    try:
+        store = Store.open(settings)
+    except (StoreFault, KeyFault, OSError) as fault:
+        why = fault.strerror if isinstance(fault, OSError) else fault
+        if not settings.demo:
+            raise CommandError(
+                f"the store cannot be used: {why}; set JAKI_CDS_STORE and JAKI_CDS_STORE_KEY."
+            ) from None
+        print(f"jaki-cds: nothing is recorded: {why}", file=sys.stderr)
+        return None
+    if store is not None:
+        if not store.is_ready():
+            print("jaki-cds: the store does not answer; entries go to its spool.", file=sys.stderr)
+        store.database.close()  # the workers make connections of their own
+    return store
 
 
 def _is_loopback(host: str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cards.text import name_of, rounded
-from cds_service.case import Case, concern_of, drafts_of, read_case
+from cds_service.case import Case, Steps, concern_of, drafts_of, read_case
 from cds_service.envelope import HookCall, read_call
 from cds_service.errors import Refusal
 from cds_service.json_reader import UnreadableBody, read_json, write_json
@@ -98,13 +98,14 @@ def _explanation(
         "hook": call.hook,
         "asOf": (call.as_of or runtime.today()).isoformat(),
         "orders": [
-            _order(reference, assessed, running=SERVICES[call.service_id].drafts_field is None)
+            order_json(reference, assessed, running=SERVICES[call.service_id].drafts_field is None)
             for reference, assessed in orders
         ],
     }
 
 
-def _order(reference: str, a: OrderAssessment | None, *, running: bool) -> Json:
+def order_json(reference: str, a: OrderAssessment | None, *, running: bool) -> Json:
+    """One order as data, also for the record; ``None`` where it could not be assessed."""
     if a is None:
         return {"order": reference, "assessed": False}
     found: Json = {
@@ -308,7 +309,7 @@ def assessments(call: HookCall, runtime: Runtime) -> list[tuple[str, OrderAssess
     concern = concern_of(call, runtime)
     if drafts_of(call) is not None and not concern.orders:
         return []
-    case = read_case(call, runtime, concern.supplies, on)
+    case = read_case(call, runtime, concern.supplies, on, Steps())
     if drafts_of(call) is None:
         running = running_drafts(case.pool, case.lists, on, runtime.policy.restart_gap)
         return [(d.reference, watch(case.record, d, runtime.tables, runtime.policy)) for d in running]

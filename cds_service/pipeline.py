@@ -8,7 +8,17 @@ from uuid import uuid4
 
 from cards.build import Occasion, OrderToCard, cards_for, not_checked_card, noted_card, treatment_cards
 from cards.model import Card
-from cds_service.case import Case, Concern, concern_of, drafts_of, new_request, read_case, visible_failure
+from cds_service.case import (
+    Answer,
+    Case,
+    Concern,
+    Steps,
+    concern_of,
+    drafts_of,
+    new_request,
+    read_case,
+    visible_failure,
+)
 from cds_service.envelope import HookCall
 from cds_service.runtime import Runtime
 from fhir_mappings.dosage import write_dosage
@@ -22,22 +32,23 @@ from guideline.record import Draft
 from guideline.values import Cause, Reason
 
 
-def respond(call: HookCall, runtime: Runtime) -> dict[str, object]:
-    """The body of the answer to ``call``. Raises ``CannotAnswer`` (412) only where nothing at all can be said."""
+def respond(call: HookCall, runtime: Runtime) -> Answer:
+    """The answer to ``call``. Raises ``CannotAnswer`` (412) only where nothing at all can be said."""
     as_of = call.as_of or runtime.today()
     occasion = Occasion(as_of, new_uuid=lambda: str(uuid4()), notes=runtime.policy.show_notes)
-    answer = _view if drafts_of(call) is None else _orders
-    return {"cards": [card.as_json() for card in answer(call, runtime, occasion)]}
+    steps = Steps()
+    cards = (_view if drafts_of(call) is None else _orders)(call, runtime, occasion, steps)
+    return Answer({"cards": [card.as_json() for card in cards]}, steps)
 
 
-def _orders(call: HookCall, runtime: Runtime, occasion: Occasion) -> list[Card]:
+def _orders(call: HookCall, runtime: Runtime, occasion: Occasion, steps: Steps) -> list[Card]:
     """The order hooks. Nothing drafted that concerns this guideline: no card."""
     concern = concern_of(call, runtime)
     cards: list[Card] = []
     if not concern.orders and not concern.others:
         return cards
     with visible_failure(None, cards, occasion):
-        case = read_case(call, runtime, concern.supplies, occasion.as_of)
+        case = read_case(call, runtime, concern.supplies, occasion.as_of, steps)
         for order in concern.orders:
             with visible_failure(order.reference, cards, occasion):
                 cards += _order_cards(call, order, concern, case, runtime, occasion)
@@ -47,14 +58,14 @@ def _orders(call: HookCall, runtime: Runtime, occasion: Occasion) -> list[Card]:
     return cards
 
 
-def _view(call: HookCall, runtime: Runtime, occasion: Occasion) -> list[Card]:
+def _view(call: HookCall, runtime: Runtime, occasion: Occasion, steps: Steps) -> list[Card]:
     """patient-view: every JAK inhibitor that the child is taking. None taken: no card."""
     cards: list[Card] = []
     with visible_failure(None, cards, occasion):
-        case = read_case(call, runtime, concern_of(call, runtime).supplies, occasion.as_of)
+        case = read_case(call, runtime, concern_of(call, runtime).supplies, occasion.as_of, steps)
         for draft in _running(case, None, runtime, cards, occasion):
             with visible_failure(draft.reference, cards, occasion):
-                assessed = watch(case.record, draft, runtime.tables, runtime.policy)
+                assessed = steps.keep(watch(case.record, draft, runtime.tables, runtime.policy))
                 cards += treatment_cards(assessed, new_request(call), occasion)
     return cards
 
@@ -73,7 +84,7 @@ def _order_cards(
     same = [o for o in concern.orders if o.medicine.jak_inhibitor == draft.drug and not o.ending]
     if len(same) > 1:
         draft = replace(draft, notes=(*draft.notes, _SEVERAL))
-    assessed = assess(case.record, draft, runtime.tables, runtime.policy)
+    assessed = case.steps.keep(assess(case.record, draft, runtime.tables, runtime.policy))
     requests = new_request(call) if fhir_version(order.resource) == "R4" else None
     # Each suggestion sets a whole day's dose: with several drafts of one drug, accepting all would multiply it.
     # Nor is one set on an order whose meaning an unknown modifier changes.
@@ -90,7 +101,7 @@ def _ending_cards(
     taken = case.record.orders_gap or any(found.drug == draft.drug for found in running)
     if order.not_to_be_given and not taken:
         return [noted_card("not-to-be-given", draft.reference, draft.drug, occasion)]
-    assessed = assess_ending(case.record, draft, runtime.tables, runtime.policy)
+    assessed = case.steps.keep(assess_ending(case.record, draft, runtime.tables, runtime.policy))
     cards = treatment_cards(assessed, None, occasion)
     return cards or [noted_card("ending", draft.reference, draft.drug, occasion)]
 
@@ -117,8 +128,8 @@ def _other_cards(other: str, case: Case, runtime: Runtime, occasion: Occasion) -
     cards: list[Card] = []
     record = replace(case.record, flags=read_flags(only_draft(case.lists, other)))
     for draft in _running(case, other, runtime, cards, occasion):
-        assessed = assess_beyond(record, replace(draft, reference=other), runtime.tables, runtime.policy)
-        cards += treatment_cards(assessed, None, occasion)
+        beyond = assess_beyond(record, replace(draft, reference=other), runtime.tables, runtime.policy)
+        cards += treatment_cards(case.steps.keep(beyond), None, occasion)
     return cards
 
 

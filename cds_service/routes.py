@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 from flask import Blueprint, Response, current_app, g, request
@@ -10,7 +11,7 @@ from flask import Blueprint, Response, current_app, g, request
 from cds_service import pipeline
 from cds_service.bodies import read_body
 from cds_service.envelope import check_feedback, read_call
-from cds_service.errors import Unauthorised
+from cds_service.errors import Unauthorised, Unavailable
 from cds_service.guideline_page import guideline_page, guideline_style
 from cds_service.json_reader import write_json
 from cds_service.metrics import Metrics
@@ -19,6 +20,8 @@ from cds_service.profiles import shaped
 from cds_service.rates import Rates
 from cds_service.runtime import Runtime
 from cds_service.services import SERVICES, Service, discovery
+from cds_service.store.recording import CALL, FEEDBACK, Exchange
+from cds_service.store.store import Store
 
 
 def runtime() -> Runtime:
@@ -27,6 +30,10 @@ def runtime() -> Runtime:
 
 def metrics() -> Metrics:
     return cast("Metrics", current_app.extensions["jaki_cds_metrics"])
+
+
+def store() -> Store | None:
+    return cast("Store | None", current_app.extensions["jaki_cds_store"])
 
 
 def answer(value: object, status: int = 200) -> Response:
@@ -82,26 +89,32 @@ def _discovery() -> Response:
 
 def _hook_view(service: Service) -> Callable[[], Response]:
     def call_hook() -> Response:
+        g.exchange = exchange = Exchange(g.request_id, service.id, CALL)
         _require_client()
         _limit_rate()
         settings = runtime().settings
         call = read_call(service, read_body(request, settings.max_body_bytes), settings)
-        response = shaped(pipeline.respond(call, runtime()), g.get("profile") or settings.profile)
-        cards = response["cards"]
+        exchange.call = call
+        answered = pipeline.respond(call, runtime())
+        body = shaped(answered.body, g.get("profile") or settings.profile)
+        exchange.answer = replace(answered, body=body)
+        cards = body["cards"]
         if isinstance(cards, list):
             g.cards = len(cards)
             metrics().count_cards(service.id, cards)
-        return answer(response)
+        return answer(body)
 
     return call_hook
 
 
 def _feedback_view(service: Service) -> Callable[[], Response]:
     def take_feedback() -> Response:
-        """Counts the outcomes. Which cards were sent is not remembered, so an unknown card is no error."""
+        """Counts and keeps the outcomes. A card that is not known is no error: it may be older than the store."""
+        g.exchange = exchange = Exchange(g.request_id, service.id, FEEDBACK)
         _require_client()
         _limit_rate()
-        for item in check_feedback(read_body(request, runtime().settings.max_body_bytes)):
+        exchange.feedback = check_feedback(read_body(request, runtime().settings.max_body_bytes))
+        for item in exchange.feedback:
             metrics().count_feedback(service.id, item["outcome"])
         return answer({})
 
@@ -114,8 +127,11 @@ def _healthz() -> Response:
 
 
 def _readyz() -> Response:
-    """A worker that runs has loaded its tables: a fault in them stops the start."""
+    """The store takes entries. A worker that runs has loaded its tables: a fault in them stops the start."""
     runtime()
+    kept = store()
+    if kept is not None and not kept.is_ready():
+        raise Unavailable("The store of the records cannot be reached, or entries wait in its spool.")
     return answer({"status": "ready"})
 
 

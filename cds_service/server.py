@@ -22,6 +22,7 @@ from cds_service.errors import Issue, operation_outcome
 from cds_service.json_reader import write_json
 from cds_service.metrics import Metrics
 from cds_service.settings import Settings
+from cds_service.store.store import Store
 
 GRACEFUL_SECONDS = 15
 HEADER_SECONDS = 6.0
@@ -99,8 +100,11 @@ class Worker(ThreadWorker):
 class Server(BaseApplication):
     """gunicorn with our settings only: no configuration file, no environment of its own."""
 
-    def __init__(self, settings: Settings, host: str, port: int, workers: int, threads: int) -> None:
+    def __init__(
+        self, settings: Settings, host: str, port: int, workers: int, threads: int, store: Store | None = None
+    ) -> None:
         self._settings = settings
+        self._store = store
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._workers = workers
         self._threads = threads
@@ -132,7 +136,7 @@ class Server(BaseApplication):
 
     def load(self) -> Flask:
         logs.configure(self._settings.log_level)
-        app = create_app(self._settings)
+        app = create_app(self._settings, store=self._store)
         self._metrics = app.extensions["jaki_cds_metrics"]
         # What was loaded lives as long as the process: the collector need never look at it again.
         gc.collect()

@@ -38,6 +38,9 @@ class Settings:
     log_level: str = "info"
     profile: str = DEFAULT
     calls_per_second: int = 50
+    store: str = "sqlite:///var/jaki-cds.sqlite"
+    store_key: Path | None = None
+    retention_days: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,12 @@ def _file(text: str) -> Path | None:
     if not path.is_file():
         raise ValueError("names no file")
     return path
+
+
+def _store(text: str) -> str:
+    if not re.fullmatch(r"none|(?:sqlite|postgresql)(?:\+[a-z]+)?://.+", text):
+        raise ValueError("is neither a database URL nor none")
+    return text
 
 
 def _log_level(text: str) -> str:
@@ -179,6 +188,28 @@ SETTINGS: tuple[Setting, ...] = (
         "1 to 10000",
         "Calls that one client may make in a second to each worker process; more get 429. No limit in demo mode.",
         _whole_number(1, 10_000),
+    ),
+    Setting(
+        "store",
+        "sqlite:///var/jaki-cds.sqlite",
+        "`sqlite:///path`, `postgresql://user@host/name`, `none`",
+        "Where calls and feedback are recorded (docs/audit.md). `none` records nothing.",
+        _store,
+    ),
+    Setting(
+        "store_key",
+        "",
+        "path of a file",
+        "The key file of the store, mode 600, one key of 64 hexadecimal digits a line, the newest last. "
+        "Without it one is made beside the SQLite file, or in `var/`.",
+        _file,
+    ),
+    Setting(
+        "retention_days",
+        "0",
+        "0 to 36500",
+        "Days after which `jaki-cds audit prune` deletes entries and feedback; 0 keeps them.",
+        _whole_number(0, 36500),
     ),
 )
 

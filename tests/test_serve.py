@@ -41,7 +41,8 @@ def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A service process on a free port that answers; killed at the end if it still runs."""
     port = free_port()
     command = [sys.executable, "-m", "cds_service.cli", "serve", "--port", str(port), *options]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "JAKI_CDS_STORE": "none"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end and process.poll() is None:

@@ -36,6 +36,9 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("FETCH_DEADLINE_MS", "300", "fetch_deadline_ms", 300),
     ("PUBLIC_BASE_URL", "https://cds.example.org/jaki/", "public_base_url", "https://cds.example.org/jaki"),
     ("LOG_LEVEL", "error", "log_level", "error"),
+    ("STORE", "none", "store", "none"),
+    ("STORE", "postgresql://jaki@db/jaki", "store", "postgresql://jaki@db/jaki"),
+    ("RETENTION_DAYS", "365", "retention_days", 365),
 ]
 
 
@@ -57,6 +60,10 @@ BAD = [
     ("PUBLIC_BASE_URL", "https://cds.example.org/?a=b"),
     ("SITE", "/no/such/site.yaml"),
     ("LOG_LEVEL", "loud"),
+    ("STORE", "var/store.sqlite"),
+    ("STORE", ""),
+    ("STORE_KEY", "/no/such/key"),
+    ("RETENTION_DAYS", "-1"),
     ("LOGLEVEL", "info"),
 ]
 

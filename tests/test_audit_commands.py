@@ -1,0 +1,224 @@
+"""``jaki-cds audit`` and ``jaki-cds feedback`` on a record made by real calls."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from fhir.resources.R4B.auditevent import AuditEvent
+from flask.testing import FlaskClient
+from sqlalchemy import update
+
+from cds_service.app import create_app
+from cds_service.cli import CommandError, main, open_store
+from cds_service.settings import Settings
+from cds_service.store import chain
+from cds_service.store.cli import links, prune
+from cds_service.store.store import Store, read_head
+from cds_service.store.tables import AUDIT
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+URL = "/cds-services/jaki-order-sign"
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder in memory where there is one: each entry waits for the disk, and the tests write many."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    url = f"sqlite:///{tmp_path}/deep/er/store.sqlite"
+    monkeypatch.setenv("JAKI_CDS_STORE", url)
+    found = Store.open(Settings(store=url))
+    assert found is not None
+    yield found
+    found.database.close()
+
+
+@pytest.fixture
+def client(store: Store) -> FlaskClient:
+    return create_app(Settings(demo=True, log_level="error"), store=store).test_client()
+
+
+def call(client: FlaskClient, name: str = "bari-egfr-25") -> list[dict[str, Any]]:
+    asked = json.loads((SAMPLES / name / "request.json").read_text("utf-8")) | {"hook": "order-sign"}
+    return list(client.post(URL, json=asked).get_json()["cards"])
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    status = main(words)
+    told = capsys.readouterr()
+    return status, told.out, told.err
+
+
+def test_verify(client: FlaskClient, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "audit", "verify")[0] == 0
+    for _ in range(3):
+        call(client)
+    status, out, _ = run(capsys, "audit", "verify")
+    assert (status, out.splitlines()[0].startswith("3 entries, whole and in order")) == (0, True)
+    with store.database.writing() as connection:
+        body = connection.execute(update(AUDIT).where(AUDIT.c.seq == 2).values(kind="prune"))
+        assert body.rowcount == 1
+    status, out, _ = run(capsys, "audit", "verify")
+    assert status == 1
+    assert "Entry 2 was changed" in out
+
+
+def test_explain_a_card_from_the_record_alone(
+    client: FlaskClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = next(card for card in call(client) if card["indicator"] != "info")
+    finding = card["extension"]["org.jaki-cds"]["findings"][0]
+    client.post(
+        f"{URL}/feedback",
+        json={
+            "feedback": [
+                {
+                    "card": card["uuid"],
+                    "outcome": "overridden",
+                    "overrideReason": {"reason": {"code": "specialist-advice"}},
+                    "outcomeTimestamp": "2026-06-01T10:00:00Z",
+                }
+            ]
+        },
+    )
+    status, out, _ = run(capsys, "audit", "explain", card["uuid"].upper())
+    assert status == 0
+    assert f"{finding['id']}: {finding['outcome']}, {finding['severity']}" in out
+    for evidence in finding["evidence"]:
+        assert f"{evidence['fact']} {evidence['value']} {evidence['unit']}" in out
+    assert "Rows that apply" in out and "Rows that do not apply" in out
+    assert "overridden, specialist-advice" in out
+    status, out, _ = run(capsys, "audit", "explain", card["uuid"], "--json")
+    assert json.loads(out)["cards"]
+
+
+def test_a_card_that_nobody_sent(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, errors = run(capsys, "audit", "explain", "11111111-2222-4333-8444-555555555555")
+    assert (status, len(errors.splitlines())) == (2, 1)
+
+
+def test_export_as_fhir_audit_events(
+    client: FlaskClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cards = call(client)
+    client.post(URL, json={})
+    client.post(f"{URL}/feedback", json={"feedback": []})
+    assert run(capsys, "audit", "export", "--output", str(tmp_path / "out.ndjson"))[0] == 0
+    lines = (tmp_path / "out.ndjson").read_text("utf-8").splitlines()
+    events = [AuditEvent.model_validate_json(line) for line in lines]
+    assert [event.outcome for event in events] == ["0", "4", "4"]
+    assert cards[0]["uuid"] in lines[0]
+    assert run(capsys, "audit", "export", "--since", "2100-01-01", "--output", str(tmp_path / "none"))[0] == 0
+    assert (tmp_path / "none").read_text() == ""
+
+
+def faults(store: Store) -> list[str]:
+    with store.database.reading() as connection:
+        return list(chain.faults(list(links(connection)), read_head(connection), store.keys))
+
+
+def test_prune_leaves_a_chain_that_is_whole_and_says_what_went(
+    client: FlaskClient, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        call(client)
+    now = datetime.now(UTC)
+    assert run(capsys, "audit", "prune")[0] == 2  # nothing is deleted unless somebody set a time
+    assert prune(store, now, 1) == 0
+    assert prune(store, now + timedelta(days=2), 1) == 3
+    call(client)
+    assert faults(store) == []
+    with store.database.reading() as connection:
+        kinds = [link.kind for link in links(connection)]
+    assert kinds == ["prune", "call"]
+    assert prune(store, now + timedelta(days=9), 1) == 2
+    assert faults(store) == []
+    assert run(capsys, "audit", "verify")[0] == 0
+
+
+def test_feedback_report(client: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:
+    for reason in ({"code": "not-applicable"}, {"code": "not-applicable"}, None):
+        card = next(card for card in call(client) if card["indicator"] != "info")
+        told = {"card": card["uuid"], "outcome": "overridden", "outcomeTimestamp": "2026-06-01T10:00:00Z"}
+        if reason is not None:
+            told["overrideReason"] = {"reason": reason}
+        client.post(f"{URL}/feedback", json={"feedback": [told]})
+    call(client)
+    statement = card["extension"]["org.jaki-cds"]["findings"][0]["id"]
+    status, out, _ = run(capsys, "feedback", "report", "--json")
+    found = {told["statement"]: told for told in json.loads(out)}
+    assert status == 0
+    assert found[statement] == {
+        "statement": statement,
+        "client": "",
+        "shown": 4,
+        "accepted": 0,
+        "overridden": 3,
+        "reasons": {"no reason": 1, "not-applicable": 2},
+    }
+    status, out, _ = run(capsys, "feedback", "report")
+    assert "not-applicable 2, no reason 1" in out
+
+
+@pytest.mark.parametrize("words", [["audit", "verify"], ["feedback", "report"]])
+@pytest.mark.parametrize(("url", "why"), [("none", "nothing is recorded"), ("mysql://a/b", "JAKI_CDS_STORE")])
+def test_without_a_store(
+    words: list[str],
+    url: str,
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("JAKI_CDS_STORE", url)
+    status, _, errors = run(capsys, *words)
+    assert (status, len(errors.splitlines())) == (2, 1)
+    assert why in errors
+
+
+def test_what_the_store_makes_is_the_owners_alone(store: Store, client: FlaskClient, tmp_path: Path) -> None:
+    call(client)
+    made = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "deep" / "er").iterdir()}
+    assert made.pop("jaki-cds.key") == 0o600
+    assert {name.removeprefix("store.sqlite") for name in made} == {"", "-wal", "-shm"}
+    assert set(made.values()) == {0o600}
+
+
+@pytest.mark.parametrize("demo", [True, False])
+def test_a_place_where_nothing_can_be_made_stops_the_start_but_of_demo_mode(
+    demo: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    settings = Settings(demo=demo, store=f"sqlite:///{tmp_path}/file/store.sqlite")
+    if demo:
+        assert open_store(settings) is None
+        assert "nothing is recorded" in capsys.readouterr().err
+    else:
+        with pytest.raises(CommandError, match="JAKI_CDS_STORE"):
+            open_store(settings)
+
+
+def test_a_database_that_does_not_answer_does_not_stop_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(store="postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
+    found = open_store(settings)
+    assert found is not None
+    assert "spool" in capsys.readouterr().err
+    asked = create_app(Settings(demo=True, log_level="error"), store=found).test_client()
+    assert call(asked)
+    assert asked.get("/readyz").status_code == 503
+    assert len(found.spool.path.read_bytes().splitlines()) == 1
+    assert {path.name for path in (tmp_path / "var").iterdir()} == {"jaki-cds.key", "jaki-cds-spool.ndjson"}
