@@ -30,6 +30,7 @@ from cds_service.metrics import ENDPOINTS, OTHER, Metrics
 from cds_service.routes import answer, make_routes, metrics, runtime
 from cds_service.runtime import Runtime, make_runtime
 from cds_service.settings import Settings
+from cds_service.workbench.routes import make_workbench
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -57,6 +58,8 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Flask:
     app.register_error_handler(HTTPException, _refuse_http)
     app.register_error_handler(Exception, _fail)
     app.register_blueprint(make_routes())
+    if settings.demo:
+        app.register_blueprint(make_workbench())
     return app
 
 
