@@ -40,7 +40,7 @@ def results() -> tuple[ResultControl, ...]:
     """Every analyte of the prefetch, in the order of its keys."""
     found = []
     for key in keys():
-        for name in key.facts if key.kind == "series" else ():
+        for name in key.facts if key.record_list == "series" else ():
             kind = vocabulary()[name]
             rows = [row for concept in kind.concepts for row in index().concepts.get(concept, ())]
             usable = [row for row in rows if row.use is not Use.EXCLUDE]

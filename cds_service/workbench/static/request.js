@@ -201,7 +201,9 @@ export function setDose(order, index, value, frequency) {
   const holder = quantityHolder(line);
   if (value === "") delete holder.doseQuantity;
   else {
+    delete holder.doseRange;
     holder.doseQuantity ??= { unit: "mg", system: "http://unitsofmeasure.org", code: "mg" };
+    delete holder.doseRange;
     holder.doseQuantity.value = Number(value);
   }
   if (frequency !== "") {
