@@ -26,7 +26,7 @@ from guideline.schedule import due_dates, newest_set, plan_of
 from guideline.tables import Box, Row, Table, Tables
 from guideline.values import Fact, Interval, Missing
 from guideline.watching import clock_of
-from guideline.words import regimen, unit_words
+from guideline.words import box_in_words, regimen, unit_words
 
 Json = dict[str, Any]
 UPPER = "TimesUpper"
@@ -128,6 +128,7 @@ def _bands(name: str, newest: Reading, a: OrderAssessment, runtime: Runtime) -> 
                     yield {
                         "low": None if cell.low is None else cell.low * scale,
                         "high": None if cell.high is None else cell.high * scale,
+                        "words": _words(fact, cell),
                         "severity": "none" if row.reassures else row.severity.value,
                         "row": row.id,
                         "say": row.say,
@@ -161,6 +162,8 @@ def _doses(a: OrderAssessment, tables: Tables) -> Iterator[Json]:
                 {
                     "low": cell.low,
                     "high": cell.high,
+                    "words": _words(column, cell),
+                    "own": _holds(cell, a.facts.get(column)),
                     "row": row.id,
                     "dose": regimen(row.dose) if row.dose else None,
                     "mgPerDay": row.dose.mg_per_day if row.dose else None,
@@ -183,6 +186,16 @@ def _doses(a: OrderAssessment, tables: Tables) -> Iterator[Json]:
                     "value": _exact(a.facts.get(column)),
                     "draftedMgPerDay": drafted.mg_per_day if drafted else None,
                 }
+
+
+def _words(fact: str, cell: Span) -> str:
+    """The span with its fact and unit, as the rules say it."""
+    return box_in_words({fact: cell})
+
+
+def _holds(cell: Span, fact: Fact | None) -> bool:
+    """Whether the child's own value lies in the band."""
+    return fact is not None and not isinstance(fact, Missing) and cell.test(fact.value) is True
 
 
 def _exact(fact: Fact | None) -> Decimal | None:

@@ -49,7 +49,7 @@ function series(result, order) {
   const shown = newest.low === newest.high ? `${round(newest.low)}` : span(newest.low, newest.high);
   const caption = `${result.title}: ${shown} ${result.unit}`;
   const bandWords = bandsInWords(result);
-  const [made, picture] = figure(caption, `${caption}. ${points.length} results from ${result.points[0].date} to ${newest.date}.`, 190);
+  const [made, picture] = figure(caption, `${caption}. ${points.length} result${points.length === 1 ? "" : "s"} from ${result.points[0].date} to ${newest.date}.`, 190);
   const today = days(order.asOf);
   let first = Math.min(...points.map((p) => p.at), order.start ? days(order.start) : today);
   const last = Math.max(...points.map((p) => p.at), today);
@@ -66,11 +66,11 @@ function series(result, order) {
   for (const band of [...result.bands].sort((a, b) => GRAVE[a.severity] - GRAVE[b.severity])) {
     const low = y(band.low ?? bottom), high = y(band.high ?? top);
     const box = svg("rect", { x: LEFT, y: high, width: RIGHT - LEFT, height: Math.max(0, low - high), class: `band-${band.severity}` });
-    box.append(svg("title", {}, `${band.row}: ${span(band.low, band.high)}: ${band.say}`));
+    box.append(svg("title", {}, `${band.row}: ${band.words}: ${band.say}`));
     picture.append(box);
   }
   picture.append(svg("path", { d: `M${LEFT} 10V150H${RIGHT}`, class: "axis" }));
-  const ticks = [...new Set([bottom, top, ...near])].sort((a, b) => a - b);
+  const ticks = [...new Set([Math.min(...values), Math.max(...values), ...near])].sort((a, b) => a - b);
   let lastTick = Infinity;
   for (const tick of ticks) {
     if (lastTick - y(tick) < 12 && lastTick !== Infinity) continue;
@@ -87,7 +87,7 @@ function series(result, order) {
     dot.append(svg("title", {}, `${point.date}: ${round(point.value)} ${result.unit} (${point.source})`));
     picture.append(dot);
   }
-  picture.append(svg("text", { x: LEFT, y: 168 }, result.points[0].date), svg("text", { x: RIGHT, y: 168, "text-anchor": "end" }, order.asOf));
+  picture.append(svg("text", { x: LEFT, y: 168 }, new Date(first * 86400000).toISOString().slice(0, 10)), svg("text", { x: RIGHT, y: 168, "text-anchor": "end" }, order.asOf));
   if (bandWords.length) {
     made.append(element("details", [element("summary", "Bands and values"),
       element("ul", bandWords.map((w) => element("li", w))),
@@ -99,7 +99,7 @@ function series(result, order) {
 const WORDS = { none: "continue", info: "information", warning: "warning", critical: "critical" };
 
 function bandsInWords(result) {
-  return [...new Set(result.bands.map((b) => `${span(b.low, b.high)} ${result.unit}, ${WORDS[b.severity]}: ${b.say} [${b.row}, ${b.cite}]`))];
+  return [...new Set(result.bands.map((b) => `${b.words}, ${WORDS[b.severity]}: ${b.say} [${b.row}, ${b.cite}]`))];
 }
 
 // --- dose bands -----------------------------------------------------------------------------------
@@ -109,10 +109,10 @@ function doseBands(picture) {
   const top = Math.max(...limits, picture.value ?? 0) * 1.25;
   const doses = picture.bands.map((b) => b.mgPerDay ?? 0);
   const highest = Math.max(...doses, picture.draftedMgPerDay ?? 0) * 1.15 || 1;
-  const own = picture.bands.find((b) => b.dose && picture.value !== null && (b.low === null || picture.value >= b.low) && (b.high === null || picture.value < b.high));
+  const own = picture.bands.find((b) => b.own && b.dose);
   const caption = `${picture.title}`;
   const words = picture.value === null ? `The child's ${picture.axis} is not known.` : `The child: ${round(picture.value)} ${picture.unit}.`;
-  const drafted = picture.draftedMgPerDay === null ? "No readable dose is drafted." : `Drafted: ${round(picture.draftedMgPerDay)} mg per day.`;
+  const drafted = picture.draftedMgPerDay === null ? "No dose that can be read is drafted." : `Drafted: ${round(picture.draftedMgPerDay)} mg per day.`;
   const [made, image] = figure(caption, `${caption}. ${words} ${drafted}`, 200);
   const x = (v) => LEFT + (Math.min(v, top) / top) * (RIGHT - LEFT);
   const y = (mg) => 155 - (mg / highest) * 140;
@@ -120,7 +120,7 @@ function doseBands(picture) {
     const low = x(band.low ?? 0), high = x(band.high ?? top);
     const box = svg("rect", { x: low, y: band.dose ? y(band.mgPerDay) : 15, width: high - low, height: band.dose ? 155 - y(band.mgPerDay) : 140,
       class: band === own ? "band-own" : band.dose ? "band-odd" : "band-warning", stroke: "#fff" });
-    box.append(svg("title", {}, `${band.row}: ${span(band.low, band.high)} ${picture.unit}: ${band.dose ?? band.say}`));
+    box.append(svg("title", {}, `${band.row}: ${band.words}: ${band.dose ?? band.say}`));
     image.append(box);
     if (band.dose && high - low > 26) image.append(svg("text", { x: (low + high) / 2, y: y(band.mgPerDay) - 4, "text-anchor": "middle" }, `${round(band.mgPerDay)} mg`));
   }
@@ -140,7 +140,7 @@ function doseBands(picture) {
   }
   made.append(element("p", `${words} ${drafted} The line is the child, the point the draft.`, { class: "legend" }));
   made.append(element("details", [element("summary", "Bands in words"), element("ul", picture.bands.map((b) =>
-    element("li", `${span(b.low, b.high)} ${picture.unit}: ${b.dose ?? b.say} [${b.row}, ${b.cite}]`)))]));
+    element("li", `${b.words}: ${b.dose ?? b.say} [${b.row}, ${b.cite}]`)))]));
   return made;
 }
 

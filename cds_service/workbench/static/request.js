@@ -203,7 +203,6 @@ export function setDose(order, index, value, frequency) {
   else {
     delete holder.doseRange;
     holder.doseQuantity ??= { unit: "mg", system: "http://unitsofmeasure.org", code: "mg" };
-    delete holder.doseRange;
     holder.doseQuantity.value = Number(value);
   }
   if (frequency !== "") {

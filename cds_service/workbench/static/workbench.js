@@ -29,7 +29,7 @@ function open(value, title) {
   if (problem) return;
   request = value;
   name = title;
-  byId("controls").hidden = false;
+  byId("controls-box").hidden = false;
   fill();
   fire("opened");
 }
@@ -379,6 +379,9 @@ byId("save-sample").addEventListener("click", () => {
 function log(what, status, note = "") {
   byId("log").prepend(element("li", `${new Date().toLocaleTimeString("en-GB")} ${what}: ${status}${note ? `; ${note}` : ""}`));
 }
+
+// On a phone the cards come first and the controls open at a touch.
+if (!matchMedia("(min-width: 60rem)").matches) byId("controls-box").open = false;
 
 const asked = new URLSearchParams(location.search).get("sample");
 if (asked) openSample(asked);
