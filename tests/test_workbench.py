@@ -108,6 +108,21 @@ def test_what_is_no_hook_request_is_refused_with_a_cure(demo: FlaskClient, body:
     assert "order-sign" in answer.get_json()["issue"][0]["diagnostics"]
 
 
+def test_a_file_that_the_browser_has_already_is_sent_again(demo: FlaskClient) -> None:
+    address = "/demo/static/workbench.css"
+    first = demo.get(address)
+    assert first.mimetype == "text/css"
+    again = demo.get(
+        address,
+        headers={
+            "If-Modified-Since": first.headers["Last-Modified"],
+            "If-None-Match": "*",
+            "Range": "bytes=0-9",
+        },
+    )
+    assert (again.status_code, again.data) == (200, first.data)
+
+
 def test_no_script_turns_text_into_html() -> None:
     for path in STATIC.glob("*.js"):
         text = path.read_text(encoding="utf-8")
