@@ -107,7 +107,8 @@ def _readyz() -> Response:
 
 
 def _guideline() -> Response:
-    return guideline_page(runtime().tables)
+    settings = runtime().settings
+    return guideline_page(runtime().tables, request.args.get("q", ""), demo=settings.demo)
 
 
 def _metrics() -> Response:

@@ -334,7 +334,7 @@ function showWhy(found) {
   byId("why").replaceChildren(...parts);
 }
 
-const link2 = (row) => element("a", row.row, { href: `/guideline#${row.table}` });
+const link2 = (row) => element("a", row.row, { href: `/guideline#${row.row}` });
 
 function doseWords(order) {
   if (order.running) return "A running treatment: no dose is looked for.";
