@@ -35,6 +35,7 @@ from cds_service.runtime import Runtime, make_runtime
 from cds_service.settings import Settings
 from cds_service.store.recording import record
 from cds_service.store.store import NotRecorded, Store
+from cds_service.workbench.routes import make_workbench
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -69,6 +70,8 @@ def create_app(settings: Settings, runtime: Runtime | None = None, store: Store 
     app.register_error_handler(HTTPException, _refuse_http)
     app.register_error_handler(Exception, _fail)
     app.register_blueprint(make_routes())
+    if settings.demo:
+        app.register_blueprint(make_workbench())
     return app
 
 

@@ -85,15 +85,16 @@ def explain(path: Path) -> Json:
         raise UnusableInput(f"{path}: {fault.reason}") from None
     except Refusal as refusal:
         raise UnusableInput(f"{path}: {refusal}") from None
-    return _explanation(call, runtime, orders)
+    return explanation(call, runtime, orders)
 
 
 # --- as data --------------------------------------------------------------------------------------
 
 
-def _explanation(
+def explanation(
     call: HookCall, runtime: Runtime, orders: Iterable[tuple[str, OrderAssessment | None]]
 ) -> Json:
+    """The explanation of the ``assessments`` of a call, as JSON."""
     return {
         "hook": call.hook,
         "asOf": (call.as_of or runtime.today()).isoformat(),

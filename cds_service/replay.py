@@ -2,6 +2,9 @@
 
 A case is a folder with ``request.json``, ``response.json`` and ``case.yaml``. The answer comes from this process
 (demo mode, no server) or, with ``--url``, from a running service. Card and suggestion uuids are not compared.
+
+Files are read as well (``captures.py``): a request, a capture of a request with its answer, NDJSON with either on
+each line, or a browser's HAR. A captured answer is compared; a request without one is only answered.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from cds_service.captures import Capture, read_captures
 from cds_service.compare import as_stored, differences, findings_of, with_placeholders
-from cds_service.json_reader import UnreadableBody, read_json
+from cds_service.json_reader import UnreadableBody, read_json, write_json
 from cds_service.services import SERVICES
 from guideline.yaml_text import YamlFault, read_yaml
 
@@ -27,6 +31,8 @@ LONG_RUN = 5
 BAR_WIDTH = 30
 TIMEOUT_SECONDS = 30
 MEMBERS = ("title", "intent", "hook", "as_of", "shows")
+_SAFE_WITH_TOKEN = re.compile(r"https://|http://(?:127\.0\.0\.1|localhost|\[::1\])(?:[:/]|$)", re.IGNORECASE)
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _STATEMENT_ID = re.compile(r"[A-Z]{2,5}(?:-[A-Z0-9]+)+")
 
 Answer = tuple[int, bytes]
@@ -51,11 +57,16 @@ class CaseFile:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request to replay. ``folder`` is ``None`` for a single file, whose cards are only shown."""
+    """One request to replay: of a case folder, or a ``capture`` out of a file (``folder`` is then ``None``).
+
+    ``alone``: the only request of its file, whose cards are shown whole.
+    """
 
     name: str
     request: Path
     folder: Path | None
+    capture: Capture | None = None
+    alone: bool = False
 
     @property
     def response(self) -> Path:
@@ -65,11 +76,19 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``faults``: why the case differs, a line each; ``shown`` what a single file's answer says."""
+    """``faults``: why the case differs, a line each; ``shown`` what an answer without a stored one says."""
 
     case: Case
     faults: tuple[str, ...]
     shown: tuple[str, ...] = ()
+    compared: bool = True
+
+    @property
+    def state(self) -> str:
+        """The word of the JSON report."""
+        if self.faults:
+            return "different"
+        return "same" if self.compared else "answered"
 
 
 def main(args: list[str]) -> int:
@@ -77,7 +96,9 @@ def main(args: list[str]) -> int:
     options = _parser().parse_args(args)
     try:
         cases = list(find_cases(options.paths))
-        ask = in_process() if options.url is None else over_http(options.url)
+        if options.update and any(case.folder is None for case in cases):
+            raise UnusableInput("--update stores the answers of case folders only; name folders, not files.")
+        ask = _asker(options.url, options.token_file)
         results = []
         for number, case in enumerate(cases, start=1):
             with_bar = len(cases) >= LONG_RUN and sys.stderr.isatty()
@@ -89,6 +110,8 @@ def main(args: list[str]) -> int:
             _report(results[-1])
         if options.junit is not None:
             _write_junit(options.junit, results)
+        if options.json is not None:
+            _write_json(options.json, results)
     except UnusableInput as fault:
         print(f"jaki-cds replay: {fault}", file=sys.stderr)
         return UNUSABLE
@@ -104,11 +127,22 @@ def _parser() -> argparse.ArgumentParser:
         prog="jaki-cds replay", description="Replays sample cases and shows cards or differences."
     )
     parser.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH", help="a case folder, a folder of cases, or a request"
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="a case folder, a folder of cases, or a file: a request, a capture, NDJSON or HAR",
     )
     parser.add_argument("--url", metavar="BASE", help="ask the service that runs at this address")
+    parser.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="a file with the bearer token for --url, read anew for each request",
+    )
     parser.add_argument("--update", action="store_true", help="store the answers instead of comparing them")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the result as JUnit XML too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON too")
     return parser
 
 
@@ -119,7 +153,7 @@ def find_cases(paths: Sequence[Path]) -> Iterator[Case]:
     """Every case in ``paths``: folders of cases in the order of their names, files as they are given."""
     for path in paths:
         if path.is_file():
-            yield Case(str(path), path, None)
+            yield from _cases_in(path)
         elif (path / "request.json").is_file():
             yield Case(path.resolve().name, path / "request.json", path)
         elif path.is_dir():
@@ -130,6 +164,19 @@ def find_cases(paths: Sequence[Path]) -> Iterator[Case]:
                 yield Case(request.parent.relative_to(path).as_posix(), request, request.parent)
         else:
             raise UnusableInput(f"{path}: no such file or folder.")
+
+
+def _cases_in(path: Path) -> Iterator[Case]:
+    """The requests of one file. Raises ``UnusableInput``."""
+    try:
+        captures = read_captures(path)
+    except OSError as fault:
+        raise UnusableInput(f"{path}: cannot be read ({fault.strerror}).") from None
+    except UnreadableBody as fault:
+        raise UnusableInput(f"{path}: {fault.reason}") from None
+    for capture in captures:
+        name = f"{path}{capture.place}"
+        yield Case(name, path, None, capture, alone=len(captures) == 1)
 
 
 def read_case_file(folder: Path) -> CaseFile:
@@ -174,17 +221,48 @@ def in_process() -> Ask:
     return ask
 
 
-def over_http(base: str) -> Ask:
-    """Answers from the service at ``base``, which must run in demo mode for the stored dates to count."""
+def _asker(base: str | None, token_file: Path | None) -> Ask:
+    if base is None:
+        if token_file is not None:
+            raise UnusableInput("--token-file is for a running service; give its address with --url.")
+        return in_process()
+    if token_file is not None and not _SAFE_WITH_TOKEN.match(base):
+        raise UnusableInput(f"{base}: a token is sent over https or to this machine only; use https.")
+    return over_http(base, token_file)
+
+
+def _token(path: Path) -> str:
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise UnusableInput(
+            f"{path}: cannot be read; it must hold the bearer token and nothing else."
+        ) from None
+    if not _TOKEN.fullmatch(token):
+        raise UnusableInput(
+            f"{path}: is no bearer token; it must hold the token on one line and nothing else."
+        )
+    return token
+
+
+def over_http(base: str, token_file: Path | None = None) -> Ask:
+    """Answers from the service at ``base``, which must run in demo mode for the stored dates to count.
+
+    The token is read anew for each request, since it may be short-lived; redirects are not followed with it.
+    """
     import requests
 
     session = requests.Session()
+    session.trust_env = token_file is None  # a .netrc would replace the token
 
     def ask(service_id: str, body: bytes) -> Answer:
         url = f"{base.rstrip('/')}/cds-services/{service_id}"
+        headers = {"Content-Type": "application/json"}
+        if token_file is not None:
+            headers["Authorization"] = f"Bearer {_token(token_file)}"
         try:
             answer = session.post(
-                url, data=body, headers={"Content-Type": "application/json"}, timeout=TIMEOUT_SECONDS
+                url, data=body, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=token_file is None
             )
         except requests.RequestException as fault:
             raise UnusableInput(
@@ -200,12 +278,14 @@ def over_http(base: str) -> Ask:
 
 def replay(case: Case, ask: Ask, *, update: bool = False) -> Result:
     """One case answered and compared; ``update`` stores the answer first. Raises ``UnusableInput``."""
-    request, body = _read_request(case.request)
+    request, body = _request_of(case)
     hook = request.get("hook")
     service = next((s for s in SERVICES.values() if s.hook == hook), None)
     if service is None:
         hooks = ", ".join(sorted(s.hook for s in SERVICES.values()))
-        raise UnusableInput(f"{case.request}: hook is none that the service answers; it answers {hooks}.")
+        raise UnusableInput(
+            f"{case.name if case.capture else case.request}: hook is none that the service answers; it answers {hooks}."
+        )
     about = _about(case, request)
     status, raw = ask(service.id, body)
     try:
@@ -215,14 +295,23 @@ def replay(case: Case, ask: Ask, *, update: bool = False) -> Result:
     if status != HTTP_OK or not isinstance(answer, dict) or not isinstance(answer.get("cards"), list):
         return Result(case, (f"answered {status}: {_diagnostics(answer)}",))
     answer = with_placeholders(answer)
-    if case.folder is None:
-        return Result(case, (), tuple(_shown(answer)))
+    if case.capture is not None:
+        if case.capture.answer is None:
+            shown = _shown(answer) if case.alone else _counted(answer)
+            return Result(case, (), tuple(shown), compared=False)
+        return Result(case, tuple(differences(with_placeholders(case.capture.answer), answer)))
     lacking = sorted(set(about.shows) - findings_of(answer)) if about is not None else []
     faults = [f"case.yaml shows {name}, which the answer does not hold" for name in lacking]
     if update:
         case.response.write_bytes(as_stored(answer))
         return Result(case, tuple(faults))
     return Result(case, (*faults, *differences(_stored(case), answer)))
+
+
+def _request_of(case: Case) -> tuple[dict[str, Any], bytes]:
+    if case.capture is not None:
+        return case.capture.request, case.capture.body
+    return _read_request(case.request)
 
 
 def _read_request(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -283,13 +372,23 @@ def _shown(answer: dict[str, Any]) -> Iterator[str]:
         yield ""
 
 
+def _counted(answer: dict[str, Any]) -> Iterator[str]:
+    grades = [str(card["indicator"]) for card in answer["cards"]]
+    counts = [
+        f"{grades.count(grade)} {grade}" for grade in ("critical", "warning", "info") if grade in grades
+    ]
+    yield ", ".join(counts) or "no cards"
+
+
 # --- telling --------------------------------------------------------------------------------------
 
 
 def _report(result: Result) -> None:
-    if result.case.folder is None:
+    if result.case.alone and not result.compared:
         print(result.case.name)
-        print("\n".join(result.shown or [f"    {fault}" for fault in result.faults]))
+        print("\n".join(result.shown))
+    elif not result.compared:
+        print(f"answer  {result.case.name}: {', '.join(result.shown)}")
     elif result.faults:
         print(f"DIFFERS {result.case.name}")
         print("\n".join(f"    {fault}" for fault in result.faults))
@@ -319,5 +418,20 @@ def _write_junit(path: Path, results: Sequence[Result]) -> None:
             failure.text = "\n".join(result.faults)
     try:
         path.write_bytes(ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True) + b"\n")
+    except OSError as fault:
+        raise UnusableInput(f"{path}: cannot be written ({fault.strerror}).") from None
+
+
+def _write_json(path: Path, results: Sequence[Result]) -> None:
+    report = {
+        "cases": len(results),
+        "different": sum(bool(result.faults) for result in results),
+        "results": [
+            {"name": result.case.name, "state": result.state, "faults": list(result.faults)}
+            for result in results
+        ],
+    }
+    try:
+        path.write_bytes(write_json(report) + b"\n")
     except OSError as fault:
         raise UnusableInput(f"{path}: cannot be written ({fault.strerror}).") from None

@@ -140,7 +140,8 @@ def _openapi() -> Response:
 
 
 def _guideline() -> Response:
-    return guideline_page(runtime().tables)
+    settings = runtime().settings
+    return guideline_page(runtime().tables, request.args.get("q", ""), demo=settings.demo)
 
 
 def _metrics() -> Response:

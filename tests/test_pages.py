@@ -141,11 +141,46 @@ def test_the_page_needs_no_script_and_its_policy_allows_none() -> None:
     response = client.get("/guideline")
     seen = Seen()
     seen.feed(response.get_data(as_text=True))
-    assert not {"script", "iframe", "form", "img"} & set(seen.tags)
+    assert not {"script", "iframe", "img"} & set(seen.tags)
     policy = response.headers["Content-Security-Policy"]
-    assert policy == "default-src 'none'; style-src 'self'; frame-ancestors 'none'"
+    assert policy == (
+        "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
     style = client.get("/guideline.css")
     assert (style.status_code, style.content_type) == (200, "text/css; charset=utf-8")
+
+
+def page_text(search: str, *, demo: bool = False) -> str:
+    client = create_app(Settings(demo=demo)).test_client()
+    return client.get("/guideline", query_string={"q": search}).get_data(as_text=True)
+
+
+def test_a_search_leaves_the_rows_that_hold_every_word() -> None:
+    page = page_text("Neutrophils 1.2 tofa-init")
+    assert 'id="TOFA-INIT-02"' in page
+    assert 'id="TOFA-INIT-01"' not in page
+    assert 'id="TOFA-DOSE-03"' not in page
+
+
+def test_a_search_that_finds_nothing_says_so_and_is_escaped() -> None:
+    page = page_text('<b>"none"')
+    assert "0 of " in page
+    assert "<b>" not in page
+    assert 'value="&lt;b&gt;&#34;none&#34;"' in page
+
+
+def test_no_address_stands_twice_on_the_page() -> None:
+    ids = re.findall(r' id="([^"]+)"', page_text(""))
+    assert len(ids) == len(set(ids))
+    for table in load_tables().all:
+        assert {row.id for row in table.rows} <= set(ids)
+
+
+def test_a_row_leads_to_its_samples_and_examples_in_demo_mode_only() -> None:
+    link = '<a href="/?sample=tofa-exactly-20kg">'
+    assert link in page_text("TOFA-DOSE-04", demo=True)
+    assert "Examples (" in page_text("TOFA-DOSE-04", demo=True)
+    assert link not in page_text("TOFA-DOSE-04")
 
 
 def test_text_of_the_tables_is_escaped_in_both_pages() -> None:

@@ -247,6 +247,136 @@ def test_a_service_that_does_not_answer(case: Path, capsys: pytest.CaptureFixtur
     assert "http://127.0.0.1:8000: does not answer (ConnectionError)" in capsys.readouterr().err
 
 
+# --- captures and NDJSON --------------------------------------------------------------------------
+
+
+def capture(folder: Path, *, as_text: bool = False) -> Json:
+    """What a tester's proxy wrote of one call: the request's and the answer's bodies."""
+    request, answer = ((folder / f"{name}.json").read_text("utf-8") for name in ("request", "response"))
+    if as_text:
+        return {"request": {"method": "POST", "body": request}, "response": {"status": 200, "body": answer}}
+    return {"request": json.loads(request), "response": json.loads(answer)}
+
+
+def lines(path: Path, *values: object) -> Path:
+    path.write_text("".join(json.dumps(value) + "\n" for value in values), "utf-8")
+    return path
+
+
+def test_each_line_of_ndjson_is_a_request_or_a_capture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = json.loads((BLOCKED / "request.json").read_bytes())
+    path = lines(tmp_path / "calls.ndjson", bare, capture(OVER), capture(EMPTY, as_text=True))
+    assert main([str(path)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"answer  {path}:1: 1 critical")
+    assert said[1:] == [f"ok      {path}:2", f"ok      {path}:3", "3 cases replayed, none with differences"]
+
+
+def test_a_captured_answer_that_differs_is_told_by_finding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = capture(OVER)
+    drop_finding(seen["response"])
+    assert main([str(lines(tmp_path / "calls.jsonl", capture(EMPTY), seen))]) == 1
+    said = capsys.readouterr().out
+    assert "DIFFERS" in said
+    assert "came:    TOFA-DOSE-08 MedicationRequest/draft-1 (hit, warning)" in said
+
+
+def test_of_a_har_the_hook_requests_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    request, answer = ((OVER / f"{name}.json").read_text("utf-8") for name in ("request", "response"))
+    entries = [
+        {"request": {"method": "OPTIONS"}, "response": {"content": {}}},
+        {"request": {"postData": {"text": '{"feedback": []}'}}, "response": {"content": {"text": "{}"}}},
+        {"request": {"postData": {"text": request}}, "response": {"content": {"text": answer}}},
+    ]
+    path = tmp_path / "calls.har"
+    path.write_text(json.dumps({"log": {"entries": entries}}), "utf-8")
+    assert main([str(path)]) == 0
+    assert capsys.readouterr().out == f"ok      {path}#2\n"
+
+
+def test_the_json_report_tells_the_state_of_each(case: Path, tmp_path: Path) -> None:
+    change(case, drop_finding)
+    calls = lines(tmp_path / "calls.ndjson", capture(EMPTY), capture(EMPTY)["request"])
+    report = tmp_path / "report.json"
+    assert main([str(case), str(calls), "--json", str(report)]) == 1
+    found = json.loads(report.read_bytes())
+    assert (found["cases"], found["different"]) == (3, 1)
+    assert [result["state"] for result in found["results"]] == ["different", "same", "answered"]
+    assert found["results"][0]["faults"][0].startswith("came:    TOFA-DOSE-08")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.ndjson", "\n", "holds no request; write one on each line."),
+        ("a.ndjson", '{"hook": 1}\nno\n', "line 2: The body is not valid JSON"),
+        ("a.ndjson", "[]\n", "line 1: is no hook request"),
+        ("a.json", '{"request": {"body": 1}}', "request holds no hook request; put it there"),
+        ("a.json", '{"request": {"hook": "x"}, "response": {"body": "{}"}}', "response holds no answer with cards"),
+        ("a.har", '{"log": {"entries": [1, {"request": 1}]}}', "is a HAR without a hook request"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_replayed_says_where_and_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, told: str
+) -> None:
+    (tmp_path / name).write_text(text, "utf-8")
+    assert main([str(tmp_path / name)]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_update_is_for_folders_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(lines(tmp_path / "a.ndjson", capture(EMPTY))), "--update"]) == 2
+    assert "name folders, not files" in capsys.readouterr().err
+
+
+# --- a token --------------------------------------------------------------------------------------
+
+
+@responses.activate
+def test_the_bearer_token_is_sent_and_read_anew_each_time(case: Path, tmp_path: Path) -> None:
+    shutil.copytree(OVER, case.parent / "second")
+    token, ask, seen = tmp_path / "token", in_process(), []
+    token.write_text("first.token\n", "utf-8")
+
+    def answer(request: requests.PreparedRequest) -> tuple[int, dict[str, str], bytes]:
+        assert isinstance(request.body, bytes)
+        seen.append(request.headers["Authorization"])
+        token.write_text("second.token\n", "utf-8")
+        return (200, {}, ask("jaki-order-select", request.body)[1])
+
+    url = "https://cds.example.org/cds-services/jaki-order-select"
+    responses.add_callback(responses.POST, url, answer, content_type="application/json")
+    arguments = [str(case.parent), "--url", "https://cds.example.org", "--token-file", str(token)]
+    assert main(arguments) == 0
+    assert seen == ["Bearer first.token", "Bearer second.token"]
+
+
+@pytest.mark.parametrize(
+    ("content", "url", "told"),
+    [
+        ("good", None, "give its address with --url"),
+        ("good", "http://cds.example.org", "a token is sent over https or to this machine only"),
+        ("good", "http://127.0.0.1.example.org", "a token is sent over https or to this machine only"),
+        ("two words", "https://cds.example.org", "is no bearer token"),
+        (None, "https://cds.example.org", "cannot be read; it must hold the bearer token"),
+    ],
+)
+def test_a_token_that_must_not_or_cannot_be_sent(
+    case: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, url: str, told: str
+) -> None:
+    token = tmp_path / "token"
+    if content is not None:
+        token.write_text(content, "utf-8")
+    assert main([str(case), "--token-file", str(token), *(["--url", url] if url else [])]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert "two words" not in said
+
+
 # --- unusable input -------------------------------------------------------------------------------
 
 

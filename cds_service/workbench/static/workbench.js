@@ -1,0 +1,387 @@
+// The page: controls change the request, the request goes to the real hook addresses, the answer is drawn as an EHR would.
+import { element, link, render } from "./markdown.js";
+import { draw } from "./pictures.js";
+import * as edit from "./request.js";
+
+const WAIT = 250; // ms of quiet before the hook fires
+const byId = (id) => document.getElementById(id);
+const json = { "Content-Type": "application/json" };
+const services = new Map([...byId("services").content.children].map((each) => [each.textContent, each.value]));
+const drugs = [...byId("drugs").content.children];
+const controls = [...document.querySelectorAll(".result")].map((box) => ({
+  box, fact: box.dataset.fact, key: box.dataset.key, unit: box.dataset.unit, title: box.dataset.title,
+  codes: box.dataset.codes.split(" "), value: box.querySelector(".value"), on: box.querySelector(".on"),
+  unitText: box.querySelector(".unit"), unitWords: box.querySelector(".unit").textContent,
+}));
+
+let request = null;
+let response = null;
+let sent = 0;
+let timer = null;
+let name = "request";
+
+// --- choosing a request ---------------------------------------------------------------------------
+
+function open(value, title) {
+  const problem = !value || typeof value !== "object" || Array.isArray(value) ? "A hook request is a JSON object."
+    : !services.has(value.hook) ? `The member hook must be one of ${[...services.keys()].join(", ")}.` : "";
+  showProblem(problem);
+  if (problem) return;
+  request = value;
+  name = title;
+  byId("controls-box").hidden = false;
+  fill();
+  fire("opened");
+}
+
+async function openSample(chosen) {
+  if (!chosen) return;
+  try {
+    const answer = await fetch(`/demo/samples/${encodeURIComponent(chosen)}`);
+    log(`GET /demo/samples/${chosen}`, answer.status);
+    if (!answer.ok) throw new Error(`There is no sample ${chosen}.`);
+    const value = await answer.json();
+    byId("sample").value = chosen;
+    history.replaceState(null, "", `/?sample=${encodeURIComponent(chosen)}`);
+    open(value, chosen);
+  } catch (fault) {
+    showProblem(`${fault.message} Choose one from the list.`);
+  }
+}
+
+function showProblem(text) {
+  byId("request-problem").hidden = !text;
+  byId("request-problem").textContent = text;
+}
+
+byId("sample").addEventListener("change", (event) => openSample(event.target.value));
+byId("paste-use").addEventListener("click", () => {
+  try {
+    open(JSON.parse(byId("paste").value), "pasted");
+    byId("sample").value = "";
+    history.replaceState(null, "", "/");
+  } catch (fault) {
+    showProblem(`This is no JSON: ${fault.message}`);
+  }
+});
+
+// --- controls ---------------------------------------------------------------------------------------
+
+function fill() {
+  byId("hook-name").textContent = request.hook;
+  byId("as-of").value = edit.asOf(request);
+  const patient = edit.patient(request);
+  const birth = patient?.birthDate ?? "";
+  byId("birth-date").value = birth.length === 10 ? birth : "";
+  byId("sex").value = patient?.gender ?? "";
+  tellAge(birth);
+  for (const control of controls) {
+    const found = edit.result(request, control);
+    control.value.value = found.value;
+    control.value.removeAttribute("aria-invalid");
+    control.on.value = found.date;
+    control.unitText.textContent = found.unit ?? control.unitWords;
+  }
+  fillList("conditions", edit.conditions(request));
+  fillList("medicines", edit.medicines(request));
+  fillDrafts();
+}
+
+function tellAge(birth) {
+  const on = edit.evaluationDate(request);
+  let text = "No birth date is on record.";
+  if (birth.length === 10) {
+    const months = (Number(on.slice(0, 4)) - Number(birth.slice(0, 4))) * 12 + Number(on.slice(5, 7)) - Number(birth.slice(5, 7)) - (on.slice(8) < birth.slice(8) ? 1 : 0);
+    text = `${Math.floor(months / 12)} years ${months % 12} months on ${on}.`;
+  } else if (birth) text = `Only ${birth} is on record.`;
+  byId("age").textContent = text;
+}
+
+function fillList(id, items) {
+  byId(id).replaceChildren(...items.map(({ resource, words, note }) => {
+    const button = element("button", "Remove", { type: "button", "aria-label": `Remove ${words}` });
+    button.addEventListener("click", () => { edit.removeEntry(request, resource); changed(); fill(); byId(id === "conditions" ? "condition-new" : "medicine-new").focus(); });
+    return element("li", [element("span", [words, note ? element("small", ` (${note})`) : null]), button]);
+  }));
+}
+
+function fillDrafts() {
+  const orders = edit.drafts(request);
+  byId("drafts-box").hidden = !edit.draftBundle(request);
+  byId("drafts").replaceChildren(...(orders.length ? orders.map(draftControls) : [element("p", "No medicine is drafted.", { class: "hint" })]));
+}
+
+function draftControls(order, number) {
+  const id = `draft-${number}`;
+  const drug = element("select", [element("option", edit.drugWords(order), { value: "" }), ...drugs.map((d) => d.cloneNode(true))], { id: `${id}-drug` });
+  const form = element("select", ["", "oral solution", "tablet"].map((f) => element("option", f || "as it is", { value: f })), { id: `${id}-form` });
+  form.value = edit.formOf(order);
+  const rename = () => {
+    const chosen = drug.selectedOptions[0];
+    const coding = order.medicationCodeableConcept?.coding?.[0];
+    const target = chosen.value || (coding ? `${coding.system}|${coding.code}` : "");
+    if (!target) return;
+    const split = target.lastIndexOf("|");
+    const label = chosen.value ? chosen.textContent : coding.display ?? edit.drugWords(order);
+    edit.setDrug(order, target.slice(0, split), target.slice(split + 1), label, form.value);
+    changed();
+  };
+  drug.addEventListener("change", rename);
+  form.addEventListener("change", rename);
+  const made = element("div", [element("div", [
+    labelled("Drug", drug), labelled("Form", form)], { class: "grid" })], { class: "draft", role: "group", "aria-label": `Draft ${number + 1}` });
+  const lines = order.dosageInstruction?.length ? order.dosageInstruction : [{}];
+  lines.forEach((line, index) => {
+    const now = edit.dose(line);
+    const value = element("input", [], { id: `${id}-dose-${index}`, inputmode: "decimal", value: now.value });
+    const frequency = element("input", [], { id: `${id}-times-${index}`, inputmode: "numeric", value: now.frequency, disabled: Boolean(now.when) });
+    const change = () => {
+      const bad = !/^([0-9]+(\.[0-9]+)?)?$/.test(value.value.trim()) || !/^[0-9]*$/.test(frequency.value.trim());
+      value.toggleAttribute("aria-invalid", false);
+      if (bad) { value.setAttribute("aria-invalid", "true"); return; }
+      value.removeAttribute("aria-invalid");
+      edit.setDose(order, index, value.value.trim(), frequency.value.trim());
+      changed();
+    };
+    value.addEventListener("input", change);
+    frequency.addEventListener("input", change);
+    const every = now.period && (now.period !== 1 || now.periodUnit !== "d") ? `Times every ${now.period} ${now.periodUnit}` : "Times a day";
+    made.append(element("div", [labelled(`Dose, ${now.unit}`, value), labelled(now.when ? `Taken at ${now.when}` : every, frequency)], { class: "grid" }));
+  });
+  return made;
+}
+
+function labelled(words, control) {
+  return element("div", [element("label", words, { for: control.id }), control], { class: "field" });
+}
+
+byId("as-of").addEventListener("change", (event) => { edit.setAsOf(request, event.target.value); tellAge(edit.patient(request)?.birthDate ?? ""); changed(); });
+byId("birth-date").addEventListener("change", (event) => {
+  if (event.target.value) edit.needPatient(request).birthDate = event.target.value;
+  else delete edit.needPatient(request).birthDate;
+  tellAge(event.target.value);
+  changed();
+});
+byId("sex").addEventListener("change", (event) => {
+  if (event.target.value) edit.needPatient(request).gender = event.target.value;
+  else delete edit.needPatient(request).gender;
+  changed();
+});
+for (const control of controls) {
+  const change = () => {
+    const fine = edit.setResult(request, control, control.value.value, control.on.value);
+    if (fine) { control.value.removeAttribute("aria-invalid"); changed(); } else control.value.setAttribute("aria-invalid", "true");
+  };
+  control.value.addEventListener("input", change);
+  control.on.addEventListener("change", change);
+}
+for (const [id, adder] of [["condition-new", edit.addCondition], ["medicine-new", edit.addMedicine]]) {
+  byId(id).addEventListener("change", (event) => {
+    const chosen = event.target.selectedOptions[0];
+    if (!chosen.value) return;
+    const split = chosen.value.lastIndexOf("|");
+    adder(request, chosen.value.slice(0, split), chosen.value.slice(split + 1), chosen.textContent);
+    event.target.value = "";
+    changed();
+    fill();
+  });
+}
+byId("controls").addEventListener("submit", (event) => event.preventDefault());
+
+function changed() {
+  clearTimeout(timer);
+  byId("cards-status").textContent = "Changed; asking again …";
+  timer = setTimeout(() => fire("changed"), WAIT);
+}
+
+// --- the hook -----------------------------------------------------------------------------------------
+
+const address = () => `/cds-services/${services.get(request.hook)}`;
+
+async function fire(why) {
+  clearTimeout(timer);
+  const mine = (sent += 1);
+  const body = JSON.stringify(request, null, 1);
+  byId("raw-request").textContent = JSON.stringify(request, null, 2);
+  byId("copy-curl").disabled = byId("save-sample").disabled = false;
+  const started = performance.now();
+  try {
+    const [answer, explained] = await Promise.all([
+      fetch(address(), { method: "POST", headers: json, body }),
+      fetch("/demo/explain", { method: "POST", headers: json, body }),
+    ]);
+    const [value, reasons] = await Promise.all([answer.json(), explained.json()]);
+    if (mine !== sent) return; // an older answer; a newer request is under way
+    log(`POST ${address()} (${why})`, answer.status, `${value.cards?.length ?? 0} cards, ${Math.round(performance.now() - started)} ms`);
+    response = value;
+    byId("raw-response").textContent = JSON.stringify(value, null, 2);
+    if (answer.ok) showCards(value.cards);
+    else showRefusal(value, answer.status);
+    if (explained.ok) { byId("pictures").replaceChildren(...draw(reasons)); showWhy(reasons); } else {
+      const text = refusal(reasons);
+      byId("pictures").replaceChildren(element("p", text, { class: "hint" }));
+      byId("why").replaceChildren(element("p", text, { class: "hint" }));
+    }
+  } catch (fault) {
+    if (mine !== sent) return;
+    log(`POST ${address()} (${why})`, "failed");
+    response = null;
+    byId("cards").replaceChildren(element("p", `No answer: ${fault.message}. Nothing was checked.`, { class: "problem" }));
+    byId("cards-status").textContent = "No answer; nothing was checked.";
+  }
+}
+
+const refusal = (outcome) => (outcome.issue ?? []).map((i) => i.diagnostics ?? i.details?.text).filter(Boolean).join(" ") || "The service refused the request.";
+
+function showRefusal(outcome, status) {
+  byId("cards").replaceChildren(element("p", `${status}: ${refusal(outcome)}`, { class: "problem" }));
+  byId("cards-status").textContent = "The service refused the request; nothing was checked.";
+}
+
+// --- cards --------------------------------------------------------------------------------------------
+
+function showCards(cards) {
+  const count = (grade) => cards.filter((c) => c.indicator === grade).length;
+  const grades = ["critical", "warning", "info"].filter(count).map((g) => `${count(g)} ${g}`).join(", ");
+  byId("cards-status").textContent = cards.length ? `${cards.length} card${cards.length === 1 ? "" : "s"}: ${grades}.` : "No card: nothing in this request concerns the guideline.";
+  byId("cards").replaceChildren(...cards.map(cardNode));
+}
+
+function cardNode(card) {
+  const title = `card-${card.uuid}`;
+  const made = element("article", [], { class: `card ${card.indicator}`, "aria-labelledby": title });
+  made.append(element("span", card.indicator, { class: "indicator" }), element("h3", card.summary, { id: title }));
+  if (card.detail) {
+    const detail = element("div", [], { class: "detail" });
+    detail.append(render(card.detail));
+    made.append(detail);
+  }
+  const source = element("p", ["Source: "], { class: "source" });
+  source.append(card.source.url ? link(card.source.url, card.source.label) : card.source.label);
+  made.append(source);
+  if (card.links?.length) made.append(element("ul", card.links.map((each) => element("li", link(each.url, each.label)))));
+  if (card.suggestions?.length) {
+    made.append(element("div", card.suggestions.map((suggestion) => {
+      const button = element("button", suggestion.label, { type: "button", class: suggestion.isRecommended ? "main accept" : "accept" });
+      button.addEventListener("click", () => accept(card, suggestion));
+      return button;
+    }), { class: "buttons" }));
+  }
+  made.append(dismissal(card, made));
+  return made;
+}
+
+function dismissal(card, made) {
+  const reasons = card.overrideReasons ?? [];
+  const select = element("select", [element("option", "No reason given", { value: "" }), ...reasons.map((r, n) => element("option", r.display, { value: n }))], { id: `why-${card.uuid}` });
+  const button = element("button", "Dismiss", { type: "button", "aria-label": `Dismiss: ${card.summary}` });
+  button.addEventListener("click", async () => {
+    const reason = reasons[select.value];
+    const item = { card: card.uuid, outcome: "overridden", outcomeTimestamp: new Date().toISOString() };
+    if (reason) item.overrideReason = { reason: { code: reason.code, system: reason.system } };
+    button.disabled = true;
+    if (await feedback(item, `overridden${reason ? `: ${reason.display}` : ""}`)) {
+      const told = element("p", `Dismissed: ${card.summary}${reason ? ` (${reason.display})` : ""}`, { tabindex: "-1" });
+      made.className = "card gone";
+      made.removeAttribute("aria-labelledby");
+      made.replaceChildren(told);
+      told.focus();
+    } else button.disabled = false;
+  });
+  const box = element("div", [], { class: "override" });
+  if (reasons.length) box.append(element("div", [element("label", "Reason for dismissing", { for: select.id }), select], { class: "field" }));
+  box.append(button);
+  return box;
+}
+
+async function accept(card, suggestion) {
+  edit.apply(request, suggestion.actions ?? []);
+  await feedback({ card: card.uuid, outcome: "accepted", acceptedSuggestions: [{ id: suggestion.uuid }], outcomeTimestamp: new Date().toISOString() }, `accepted: ${suggestion.label}`);
+  fill();
+  await fire("suggestion accepted");
+  byId("cards-heading").focus();
+}
+
+async function feedback(item, words) {
+  try {
+    const answer = await fetch(`${address()}/feedback`, { method: "POST", headers: json, body: JSON.stringify({ feedback: [item] }) });
+    log(`POST ${address()}/feedback`, answer.status, words);
+    return answer.ok;
+  } catch {
+    log(`POST ${address()}/feedback`, "failed", words);
+    return false;
+  }
+}
+
+// --- why ------------------------------------------------------------------------------------------------
+
+const OUTCOMES = { hit: "Rows that apply", "outside-guideline": "Outside the guideline", "cannot-assess": "Rows that could not be assessed", clear: "Rows that do not apply" };
+
+function showWhy(found) {
+  const parts = [element("p", `${found.hook}, evaluated as of ${found.asOf}.`)];
+  for (const order of found.orders) {
+    parts.push(element("h3", `${order.drug ?? "Order"}, ${order.order}`));
+    if (!order.assessed) { parts.push(element("p", "Not assessed: it names another patient, or its drug is not covered or could not be resolved.")); continue; }
+    parts.push(element("p", doseWords(order)));
+    for (const [outcome, heading] of Object.entries(OUTCOMES)) {
+      const rows = order.rows.filter((r) => r.outcome === outcome);
+      if (rows.length) parts.push(detailsTable(`${heading} (${rows.length})`, ["Row", "Rule", "Says", "Citation"],
+        rows.map((r) => [link2(r), `${r.rule}${r.decidedBy.length ? ` (decided by ${r.decidedBy.join(", ")})` : ""}`, r.say ?? "", r.cite ?? ""]), outcome === "hit"));
+    }
+    parts.push(detailsTable(`Facts (${Object.keys(order.facts).length})`, ["Fact", "Value", "Read from"],
+      Object.entries(order.facts).map(([fact, f]) => [f.title ?? fact, factWords(f), (f.evidence ?? []).map((e) => [e.source, e.date, e.note].filter(Boolean).join(", ")).join("; ")])));
+  }
+  byId("why").replaceChildren(...parts);
+}
+
+const link2 = (row) => element("a", row.row, { href: `/guideline#${row.row}` });
+
+function doseWords(order) {
+  if (order.running) return "A running treatment: no dose is looked for.";
+  if (order.dose) return `Guideline dose: ${order.dose.dose} [${order.dose.row}]${order.dose.provisional ? ", provisional" : ""}. The draft against it: ${order.dose.verdict}.`;
+  return order.withheldBy.length ? `No dose; withheld by ${order.withheldBy.join(", ")}.` : "No dose was chosen.";
+}
+
+function factWords(f) {
+  const causes = (f.causes ?? []).map((c) => `${c.fact} ${c.reason}${c.why ? ` (${c.why})` : ""}`).join("; ");
+  if (f.state === "missing") return `missing: ${causes}`;
+  const value = f.value !== null && typeof f.value === "object" && !Array.isArray(f.value) ? `${f.value.low ?? "open"} to ${f.value.high ?? "open"}` : [f.value].flat().join(", ");
+  return `${value} ${f.unit ?? ""}`.trim() + (causes ? ` (doubtful: ${causes})` : "");
+}
+
+function detailsTable(title, heads, rows, isOpen = false) {
+  const table = element("table", [element("thead", element("tr", heads.map((h) => element("th", h, { scope: "col" })))),
+    element("tbody", rows.map((row) => element("tr", row.map((cell) => element("td", cell)))))]);
+  return element("details", [element("summary", title), element("div", table, { class: "scroll", tabindex: "0", role: "region", "aria-label": title })], { open: isOpen });
+}
+
+// --- taking it away -------------------------------------------------------------------------------------
+
+byId("copy-curl").addEventListener("click", async () => {
+  const quoted = JSON.stringify(request).replaceAll("'", "'\\''");
+  const text = `curl -sS -X POST '${location.origin}${address()}' -H 'Content-Type: application/json' --data-binary '${quoted}'`;
+  try {
+    await navigator.clipboard.writeText(text);
+    byId("raw-status").textContent = "Copied.";
+  } catch {
+    byId("raw-status").textContent = "The browser did not allow copying.";
+  }
+});
+
+byId("save-sample").addEventListener("click", () => {
+  const file = URL.createObjectURL(new Blob([`${JSON.stringify(request, null, 2)}\n`], { type: "application/json" }));
+  const saver = element("a", "", { href: file, download: `${name}-request.json` });
+  saver.click();
+  setTimeout(() => URL.revokeObjectURL(file), 1000);
+  byId("raw-status").textContent = "Saved as a download.";
+});
+
+function log(what, status, note = "") {
+  byId("log").prepend(element("li", `${new Date().toLocaleTimeString("en-GB")} ${what}: ${status}${note ? `; ${note}` : ""}`));
+}
+
+// On a phone the cards come first and the controls open at a touch.
+if (!matchMedia("(min-width: 60rem)").matches) byId("controls-box").open = false;
+
+const asked = new URLSearchParams(location.search).get("sample");
+if (asked) openSample(asked);

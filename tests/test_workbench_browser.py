@@ -1,0 +1,261 @@
+"""The workbench in a real browser: each thing that a person can do on it, and what is then on the screen."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from werkzeug.serving import make_server
+
+from cds_service.app import create_app
+from cds_service.settings import Settings
+from cds_service.workbench.routes import SAMPLES
+
+CHROMIUM = shutil.which("chromium")
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt-get install chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[str]:
+    """The service on a free port of this machine."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = make_server("127.0.0.1", 0, create_app(Settings(demo=True)), threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Browser, base: str) -> Iterator[Page]:
+    """A page that fails its test when it asks another host for anything, or when a script or the policy faults."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900},
+        base_url=base,
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    made = context.new_page()
+    made.set_default_timeout(10_000)
+    hosts: set[str] = set()
+    faults: list[str] = []
+    made.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+    made.on("pageerror", lambda error: faults.append(str(error)))
+    made.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
+    yield made
+    context.close()
+    assert hosts <= {urlsplit(base).netloc, ""}
+    assert not [fault for fault in faults if "status of 4" not in fault]
+
+
+def opened(page: Page, sample: str) -> None:
+    page.goto(f"/?sample={sample}")
+    expect(page.locator("#why h3, #why p:not(.hint)").first).to_be_visible()
+
+
+def answered(page: Page) -> None:
+    """Waits for the answer to the last change."""
+    expect(page.locator("#cards-status")).not_to_contain_text("asking again")
+
+
+def request_of(page: Page) -> dict[str, object]:
+    found: dict[str, object] = json.loads(page.locator("#raw-request").text_content() or "")
+    return found
+
+
+def test_a_sample_is_chosen_and_its_cards_are_drawn(page: Page) -> None:
+    page.goto("/")
+    page.get_by_label("Sample child").select_option("tofa-init-all-limits-uk")
+    card = page.locator("article.card.critical").first
+    expect(card.locator(".indicator")).to_have_text("critical")
+    expect(card.locator("h3")).to_contain_text("haemoglobin (10 g/dL)")
+    expect(card.locator(".detail li strong").first).to_contain_text("Do not start at this value")
+    expect(card.get_by_role("link")).to_have_attribute("href", "https://www.sparn.scot.nhs.uk/")
+    expect(page.locator("#cards-status")).to_contain_text("critical")
+    assert page.url.endswith("/?sample=tofa-init-all-limits-uk")
+
+
+def test_a_request_is_pasted_and_a_bad_one_is_told(page: Page) -> None:
+    page.goto("/")
+    page.locator("summary", has_text="Paste a request").click()
+    page.get_by_label("A whole hook request").fill("{not json")
+    page.get_by_role("button", name="Use this request").click()
+    expect(page.get_by_role("alert")).to_contain_text("no JSON")
+    page.get_by_label("A whole hook request").fill(
+        (SAMPLES / "tofa-exactly-20kg" / "request.json").read_text()
+    )
+    page.get_by_role("button", name="Use this request").click()
+    expect(page.locator("article.card")).not_to_have_count(0)
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_controls_change_the_request_and_the_cards(page: Page) -> None:
+    opened(page, "tofa-exactly-20kg")
+    page.get_by_role("textbox", name="neutrophils", exact=True).fill("0.9")
+    expect(page.locator("article.card.critical")).to_contain_text("neutrophils")
+    page.get_by_role("textbox", name="neutrophils", exact=True).fill("")
+    expect(page.locator("article.card.critical")).to_have_count(0)
+    expect(page.locator("#cards")).to_contain_text("neutrophils")  # now missing, and said so
+    page.get_by_role("textbox", name="weight", exact=True).fill("19.9")
+    expect(page.locator("#why")).to_contain_text("TOFA-DOSE-03")
+    page.get_by_label("Birth date").fill("2025-01-01")
+    expect(page.locator("#cards")).to_contain_text("Below the age for which tofacitinib is approved")
+    assert request_of(page)["prefetch"]["patient"]["birthDate"] == "2025-01-01"  # type: ignore[index]
+
+
+def test_conditions_and_medicines_are_added_and_removed(page: Page) -> None:
+    opened(page, "tofa-exactly-20kg")
+    page.get_by_role("button", name="Remove Juvenile psoriatic arthritis").click()
+    expect(page.locator("#why")).to_contain_text("indication", use_inner_text=False)
+    answered(page)
+    page.get_by_label("Add a condition").select_option(label="active TB")
+    expect(page.locator("#conditions")).to_contain_text("active TB")
+    expect(page.locator("#cards")).to_contain_text("Active tuberculosis")
+    page.get_by_label("Add a medicine").select_option(label="etanercept")
+    expect(page.locator("#medicines")).to_contain_text("etanercept")
+    answered(page)
+    expect(page.locator("#cards")).to_contain_text("biologic")
+
+
+def test_a_suggestion_is_accepted_and_the_hook_fires_again(page: Page) -> None:
+    opened(page, "tofa-exactly-20kg")
+    dose = page.get_by_label("Dose, mg")
+    expect(dose).to_have_value("3.2")
+    page.locator("button.accept", has_text="4 mg twice daily").click()
+    expect(dose).to_have_value("4")
+    log = page.locator("#log")
+    expect(log).to_contain_text("/cds-services/jaki-order-select/feedback: 200; accepted:")
+    expect(log).to_contain_text("POST /cds-services/jaki-order-select (suggestion accepted): 200")
+    expect(page.locator("button.accept", has_text="4 mg twice daily")).to_have_count(0)
+
+
+def test_the_drafted_dose_is_changed_by_hand(page: Page) -> None:
+    opened(page, "tofa-exactly-20kg")
+    page.get_by_label("Dose, mg").fill("4")
+    expect(page.locator("#why")).to_contain_text("The draft against it: match")
+
+
+def test_a_card_is_dismissed_with_a_reason(page: Page) -> None:
+    opened(page, "tofa-init-all-limits-uk")
+    card = page.locator("article.card").first
+    card.get_by_label("Reason for dismissing").select_option(label="Already checked or dealt with")
+    with page.expect_request("**/feedback") as sent:
+        card.get_by_role("button", name="Dismiss").click()
+    [item] = json.loads(sent.value.post_data or "")["feedback"]
+    assert item["outcome"] == "overridden"
+    assert item["overrideReason"]["reason"]["code"] == "already-addressed"
+    expect(page.locator("#log")).to_contain_text("feedback: 200; overridden: Already checked or dealt with")
+    expect(page.locator("article.card.gone")).to_contain_text("Dismissed")
+
+
+def test_the_pictures_show_the_child_and_the_guideline(page: Page) -> None:
+    opened(page, "view-bari-egfr-38")
+    pictures = page.locator("#pictures")
+    expect(pictures.get_by_role("img", name="Monitoring plan as of 2026-06-01")).to_be_visible()
+    expect(pictures.get_by_role("img", name="week 12 2026-02-23: done")).to_be_visible()
+    expect(pictures.get_by_text("36 × 144 cm ÷ 135 µmol/L = 38.4")).to_be_visible()
+    neutrophils = pictures.locator("figure", has_text="neutrophils:").first
+    expect(neutrophils.locator("rect[class^=band-]")).not_to_have_count(0)
+    expect(neutrophils.locator("path.start")).to_have_count(1)
+    opened(page, "tofa-exactly-20kg")
+    dose = pictures.get_by_role(
+        "img", name="Tofacitinib dose by weight. The child: 20 kg. Drafted: 6.4 mg per day."
+    )
+    expect(dose.locator("rect.band-own title")).to_contain_text("4 mg twice daily")
+    expect(dose.locator("circle.child")).to_have_count(1)
+
+
+def test_why_tells_facts_with_their_resource_and_rows_with_their_citation(page: Page) -> None:
+    opened(page, "tofa-exactly-20kg")
+    page.get_by_text("Facts (").click()
+    expect(page.locator("#why tr", has_text="Observation/weight-1").first).to_contain_text("20 kg")
+    row = page.locator("#why tr", has_text="TOFA-DOSE-04").first
+    expect(row).to_contain_text("5.3, first dose table, row 2")
+
+
+def test_request_and_response_are_shown_copied_and_saved(page: Page) -> None:
+    opened(page, "tofa-exactly-20kg")
+    assert request_of(page) == json.loads((SAMPLES / "tofa-exactly-20kg" / "request.json").read_text())
+    assert json.loads(page.locator("#raw-response").text_content() or "")["cards"]
+    page.get_by_role("button", name="Copy as curl").click()
+    expect(page.locator("#raw-status")).to_have_text("Copied.")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("curl -sS -X POST 'http://127.0.0.1:")
+    assert "/cds-services/jaki-order-select'" in copied
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save as sample").click()
+    assert json.loads(saved.value.path().read_text()) == request_of(page)
+
+
+def test_text_of_a_record_stays_text(page: Page) -> None:
+    request = json.loads((SAMPLES / "tofa-exactly-20kg" / "request.json").read_text())
+    evil = "<img src=x onerror=alert(1)> **bold** [a](javascript:alert(1))"
+    request["prefetch"]["conditions"]["entry"][1]["resource"]["code"]["text"] = evil
+    page.goto("/")
+    page.locator("summary", has_text="Paste a request").click()
+    page.get_by_label("A whole hook request").fill(json.dumps(request))
+    page.get_by_role("button", name="Use this request").click()
+    expect(page.locator("#conditions")).to_contain_text(evil)
+    assert page.locator("img[src=x], a[href^=javascript]").count() == 0
+
+
+def test_a_refusal_is_shown_as_one(page: Page) -> None:
+    page.goto("/")
+    page.locator("summary", has_text="Paste a request").click()
+    page.get_by_label("A whole hook request").fill('{"hook": "order-sign"}')
+    page.get_by_role("button", name="Use this request").click()
+    expect(page.locator("#cards .problem")).to_contain_text("400:")
+    expect(page.locator("#cards-status")).to_contain_text("nothing was checked")
+
+
+def test_the_keyboard_reaches_the_cards_first(page: Page) -> None:
+    opened(page, "tofa-exactly-20kg")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the cards")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('#cards') !== null")
+
+
+@pytest.mark.parametrize(("sample", "width"), [("tofa-exactly-20kg", 1280), ("view-bari-egfr-38", 360)])
+def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(
+    page: Page, sample: str, width: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    opened(page, sample)
+    page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    grave = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+    assert not grave
