@@ -1,0 +1,251 @@
+"""Read and type-level search over the invented children (FHIR R4, "Search"), without HTTP.
+
+Only what clients of CDS Hooks use: reference, token, date and string parameters, ``_id``, ``_sort``, ``_count``
+and pages. A parameter that is not known is left out, as the standard has servers do unless the client asks for
+strict handling; the ``self`` link shows which counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+Resource = dict[str, Any]
+Parameters = Sequence[tuple[str, str]]
+
+PAGE = 50
+"""Matches on a page where the client names no ``_count``."""
+LARGEST_PAGE = 500
+_OFFSET = "_offset"
+_COMPARED = {
+    "eq": lambda found, asked: found.startswith(asked),
+    "ge": lambda found, asked: found[: len(asked)] >= asked,
+    "gt": lambda found, asked: found[: len(asked)] > asked,
+    "le": lambda found, asked: found[: len(asked)] <= asked,
+    "lt": lambda found, asked: found[: len(asked)] < asked,
+}
+_DATE = re.compile(r"(?P<how>[a-z]{2})?(?P<day>[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2})?)?)(?:T.*)?")
+_COMMA = re.compile(r"(?<!\\),")
+
+
+class BadSearch(ValueError):
+    """A search that cannot be carried out; the text names the parameter and the cure, never the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What can be searched in one resource type: parameter -> (type of the parameter, element)."""
+
+    parameters: Mapping[str, tuple[str, str]]
+
+
+def _kind(code: str | None, date: str | None, patient: str = "subject", **more: tuple[str, str]) -> Kind:
+    parameters = {"patient": ("reference", patient), **more}
+    if patient == "subject":
+        parameters["subject"] = ("reference", patient)
+    if code is not None:
+        parameters["code"] = ("token", code)
+    if date is not None:
+        parameters["date"] = ("date", date)
+    return Kind(parameters)
+
+
+_STATUS = ("token", "status")
+_CATEGORY = ("token", "category")
+KINDS: dict[str, Kind] = {
+    "Patient": Kind(
+        {"name": ("string", "name"), "gender": ("token", "gender"), "birthdate": ("date", "birthDate")}
+    ),
+    "Practitioner": Kind({"name": ("string", "name")}),
+    "Condition": _kind(
+        "code",
+        "recordedDate",
+        category=_CATEGORY,
+        **{"clinical-status": ("token", "clinicalStatus"), "recorded-date": ("date", "recordedDate")},
+    ),
+    "Observation": _kind("code", "effectiveDateTime", category=_CATEGORY, status=_STATUS),
+    "Procedure": _kind("code", "performedDateTime", status=_STATUS),
+    "MedicationRequest": _kind(
+        "medicationCodeableConcept",
+        "authoredOn",
+        status=_STATUS,
+        category=_CATEGORY,
+        intent=("token", "intent"),
+        authoredon=("date", "authoredOn"),
+    ),
+    "MedicationStatement": _kind(
+        "medicationCodeableConcept",
+        None,
+        status=_STATUS,
+        category=_CATEGORY,
+        effective=("date", "effectiveDateTime"),
+    ),
+    "AllergyIntolerance": _kind("code", "recordedDate", "patient", category=_CATEGORY),
+    "Immunization": _kind(
+        None,
+        "occurrenceDateTime",
+        "patient",
+        status=_STATUS,
+        **{"vaccine-code": ("token", "vaccineCode")},
+    ),
+    "ServiceRequest": _kind(
+        "code",
+        "authoredOn",
+        status=_STATUS,
+        category=_CATEGORY,
+        intent=("token", "intent"),
+        occurrence=("date", "occurrenceDateTime"),
+    ),
+}
+
+
+def search(
+    resources: Iterable[Resource], kind: str, parameters: Parameters, base: str, *, page: int = PAGE
+) -> Resource:
+    """The first (or the asked for) page of the matches as a searchset Bundle.
+
+    Raises:
+        BadSearch: a ``_count``, page or date that cannot be read, or an order that is not offered.
+    """
+    known = {"_id": ("token", "id"), **KINDS[kind].parameters}
+    used: list[tuple[str, str]] = []
+    tests: list[Callable[[Resource], bool]] = []
+    order, count, offset = "", page, 0
+    for name, value in parameters:
+        if name == "_count":
+            count = min(_number(name, value), LARGEST_PAGE)
+        elif name == _OFFSET:
+            offset = _number(name, value)
+            continue
+        elif name == "_sort":
+            order = value
+        elif name in known:
+            tests.append(_test(name, *known[name], value))
+        else:
+            continue
+        used.append((name, value))
+    found = _sorted([r for r in resources if all(test(r) for test in tests)], order, known)
+    return _bundle(kind, found, used, (offset, count), base)
+
+
+def _bundle(
+    kind: str, found: list[Resource], used: Parameters, window: tuple[int, int], base: str
+) -> Resource:
+    offset, count = window
+    here = f"{base}/{kind}"
+    links = [{"relation": "self", "url": _address(here, used, offset)}]
+    if 0 < count < len(found) - offset:
+        links.append({"relation": "next", "url": _address(here, used, offset + count)})
+    bundle: Resource = {"resourceType": "Bundle", "type": "searchset", "total": len(found), "link": links}
+    shown = found[offset : offset + count]
+    if shown:
+        bundle["entry"] = [
+            {"fullUrl": f"{here}/{resource['id']}", "resource": resource, "search": {"mode": "match"}}
+            for resource in shown
+        ]
+    return bundle
+
+
+def _address(here: str, used: Parameters, offset: int) -> str:
+    query = urlencode([*used, *([(_OFFSET, str(offset))] if offset else [])])
+    return f"{here}?{query}" if query else here
+
+
+def _number(name: str, value: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", value):
+        raise BadSearch(f"{name} is not a whole number; write one from 0, or leave it out.")
+    return int(value)
+
+
+# --- matching -------------------------------------------------------------------------------------
+
+
+def _test(name: str, how: str, element: str, value: str) -> Callable[[Resource], bool]:
+    """One parameter as a test; a comma means "or"."""
+    wanted = [part.replace("\\,", ",").strip() for part in _COMMA.split(value) if part.strip()]
+    if how == "date":
+        return _date_test(name, element, wanted)
+    matches = {"reference": _refers, "token": _has_token, "string": _says}[how]
+    return lambda resource: any(matches(resource.get(element), one) for one in wanted)
+
+
+def _date_test(name: str, element: str, wanted: Sequence[str]) -> Callable[[Resource], bool]:
+    read = [_DATE.fullmatch(one) for one in wanted]
+    tests = [(_COMPARED.get(one["how"] or "eq"), one["day"]) for one in read if one is not None]
+    if len(tests) < len(wanted) or any(compare is None for compare, _ in tests):
+        raise BadSearch(f"{name} is not a date; write it as ge2026-01-31 (eq, ge, gt, le or lt before it).")
+
+    def test(resource: Resource) -> bool:
+        on = resource.get(element)
+        return isinstance(on, str) and any(compare(on, day) for compare, day in tests if compare is not None)
+
+    return test
+
+
+def _refers(element: object, wanted: str) -> bool:
+    """``id``, ``Type/id`` and an absolute address all name the resource with that id."""
+    reference = element.get("reference") if isinstance(element, dict) else None
+    if not isinstance(reference, str):
+        return False
+    asked = "/".join(wanted.rsplit("/", 2)[-2:])
+    return reference == asked or ("/" not in asked and reference.endswith(f"/{asked}"))
+
+
+def _has_token(element: object, wanted: str) -> bool:
+    """``code``, ``system|code``, ``|code`` (no system) and ``system|`` (any code of it)."""
+    system, bar, code = wanted.rpartition("|")
+    for found_system, found_code in _tokens(element):
+        if code and found_code != code:
+            continue
+        if not bar or found_system == system:
+            return True
+    return False
+
+
+def _tokens(element: object) -> Iterator[tuple[str, str]]:
+    """(system, code) of every coding; a plain code has no system."""
+    if isinstance(element, str):
+        yield "", element
+    elif isinstance(element, list):
+        for one in element:
+            yield from _tokens(one)
+    elif isinstance(element, dict):
+        for coding in element.get("coding", ()):
+            yield coding.get("system", ""), coding.get("code", "")
+
+
+def _says(element: object, wanted: str) -> bool:
+    """Whether some part of a name begins so."""
+    start = wanted.casefold()
+    return any(part.casefold().startswith(start) for part in _words(element))
+
+
+def _words(element: object) -> Iterator[str]:
+    if isinstance(element, str):
+        yield element
+    elif isinstance(element, list | dict):
+        for one in element.values() if isinstance(element, dict) else element:
+            yield from _words(one)
+
+
+def _sorted(found: list[Resource], order: str, known: Mapping[str, tuple[str, str]]) -> list[Resource]:
+    """By the named parameters, the last first, so that the first one rules. Without one: as stored."""
+    for name in reversed([part.strip() for part in order.split(",") if part.strip()]):
+        bare = name.removeprefix("-")
+        how, element = known.get(bare, ("", ""))
+        if bare in ("_lastUpdated",):
+            how, element = next((k for k in known.values() if k[0] == "date"), ("token", "id"))
+        if not how:
+            raise BadSearch(
+                "_sort names a parameter that cannot be sorted by; see metadata for those there are."
+            )
+
+        def key(resource: Resource, element: str = element) -> str:
+            value = resource.get(element)
+            return value if isinstance(value, str) else next((c for _, c in _tokens(value)), "")
+
+        found = sorted(found, key=key, reverse=name.startswith("-"))
+    return found
