@@ -16,6 +16,7 @@ from werkzeug.routing import MapAdapter
 
 from cds_service import cors
 from cds_service.bodies import take_rest
+from cds_service.demo.routes import make_demo_routes
 from cds_service.errors import (
     BadRequest,
     InternalFault,
@@ -57,6 +58,8 @@ def create_app(settings: Settings, runtime: Runtime | None = None) -> Flask:
     app.register_error_handler(HTTPException, _refuse_http)
     app.register_error_handler(Exception, _fail)
     app.register_blueprint(make_routes())
+    if settings.demo:
+        app.register_blueprint(make_demo_routes())
     return app
 
 
@@ -69,7 +72,8 @@ def _begin() -> None:
 
 def _answer_options() -> Response | None:
     """Preflights get 204 without authentication, also of an unknown id: the call then gets a readable 404."""
-    if cors.is_preflight(request) and f"{request.path}/".startswith("/cds-services/"):
+    below = ("/cds-services/", "/demo/") if runtime().settings.demo else ("/cds-services/",)
+    if cors.is_preflight(request) and f"{request.path}/".startswith(below):
         return Response(status=HTTPStatus.NO_CONTENT)
     if request.method == "OPTIONS" and request.routing_exception is None:
         response = answer({})

@@ -42,7 +42,9 @@ class Kind:
     parameters: Mapping[str, tuple[str, str]]
 
 
-def _kind(code: str | None, date: str | None, patient: str = "subject", **more: tuple[str, str]) -> Kind:
+def _kind(
+    code: str | None, date: str | None, more: dict[str, tuple[str, str]], patient: str = "subject"
+) -> Kind:
     parameters = {"patient": ("reference", patient), **more}
     if patient == "subject":
         parameters["subject"] = ("reference", patient)
@@ -63,41 +65,45 @@ KINDS: dict[str, Kind] = {
     "Condition": _kind(
         "code",
         "recordedDate",
-        category=_CATEGORY,
-        **{"clinical-status": ("token", "clinicalStatus"), "recorded-date": ("date", "recordedDate")},
+        {
+            "category": _CATEGORY,
+            "clinical-status": ("token", "clinicalStatus"),
+            "recorded-date": ("date", "recordedDate"),
+        },
     ),
-    "Observation": _kind("code", "effectiveDateTime", category=_CATEGORY, status=_STATUS),
-    "Procedure": _kind("code", "performedDateTime", status=_STATUS),
+    "Observation": _kind("code", "effectiveDateTime", {"category": _CATEGORY, "status": _STATUS}),
+    "Procedure": _kind("code", "performedDateTime", {"status": _STATUS}),
     "MedicationRequest": _kind(
         "medicationCodeableConcept",
         "authoredOn",
-        status=_STATUS,
-        category=_CATEGORY,
-        intent=("token", "intent"),
-        authoredon=("date", "authoredOn"),
+        {
+            "status": _STATUS,
+            "category": _CATEGORY,
+            "intent": ("token", "intent"),
+            "authoredon": ("date", "authoredOn"),
+        },
     ),
     "MedicationStatement": _kind(
         "medicationCodeableConcept",
         None,
-        status=_STATUS,
-        category=_CATEGORY,
-        effective=("date", "effectiveDateTime"),
+        {"status": _STATUS, "category": _CATEGORY, "effective": ("date", "effectiveDateTime")},
     ),
-    "AllergyIntolerance": _kind("code", "recordedDate", "patient", category=_CATEGORY),
+    "AllergyIntolerance": _kind("code", "recordedDate", {"category": _CATEGORY}, "patient"),
     "Immunization": _kind(
         None,
         "occurrenceDateTime",
+        {"status": _STATUS, "vaccine-code": ("token", "vaccineCode")},
         "patient",
-        status=_STATUS,
-        **{"vaccine-code": ("token", "vaccineCode")},
     ),
     "ServiceRequest": _kind(
         "code",
         "authoredOn",
-        status=_STATUS,
-        category=_CATEGORY,
-        intent=("token", "intent"),
-        occurrence=("date", "occurrenceDateTime"),
+        {
+            "status": _STATUS,
+            "category": _CATEGORY,
+            "intent": ("token", "intent"),
+            "occurrence": ("date", "occurrenceDateTime"),
+        },
     ),
 }
 
