@@ -51,4 +51,4 @@ def _client(settings: Settings) -> OwnServer | None:
     if not settings.demo:
         return None
     policy = FetchPolicy(allow_loopback=True, allow_http=True, deadline_ms=settings.fetch_deadline_ms)
-    return OwnServer(FhirClient(policy, read_json), utc_today)
+    return OwnServer(FhirClient(policy, read_json))

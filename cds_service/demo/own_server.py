@@ -7,11 +7,11 @@ process: with as many such calls as there are threads, every one of them waits f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from urllib.parse import parse_qsl, urlsplit
 
-from flask import has_request_context, request
+from flask import current_app, has_request_context, request
 
 from cds_service.demo.children import store
 from cds_service.demo.search import KINDS, LARGEST_PAGE, BadSearch, search
@@ -25,8 +25,8 @@ _READ = re.compile(r"([A-Za-z]+)/([A-Za-z0-9.-]{1,64})")
 class OwnServer:
     """A FHIR client that answers itself what is asked of this service's demo server, and fetches the rest."""
 
-    def __init__(self, client: FhirClient, today: Callable[[], date]) -> None:
-        self._client, self._today = client, today
+    def __init__(self, client: FhirClient) -> None:
+        self._client = client
 
     def permits(self, base: str) -> bool:
         return self._client.permits(base)
@@ -34,7 +34,8 @@ class OwnServer:
     def fetch_all(self, base: str, token: str | None, queries: Mapping[str, str]) -> dict[str, Fetched]:
         if not self._client.permits(base) or not is_own(base):
             return self._client.fetch_all(base, token, queries)
-        return {key: _answer(base.rstrip("/"), query, self._today()) for key, query in queries.items()}
+        today = current_app.extensions["jaki_cds"].today()
+        return {key: _answer(base.rstrip("/"), query, today) for key, query in queries.items()}
 
 
 def is_own(base: str) -> bool:
