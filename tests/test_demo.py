@@ -15,11 +15,11 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from builders import dose, findings, missing, ours
 from fhir.resources.R4B import get_fhir_model_class
 from flask.testing import FlaskClient
 from test_serve import running
 
-from builders import dose, findings, missing, ours
 from cds_service.app import create_app
 from cds_service.demo.children import Child, drug_concept, load, store
 from cds_service.json_reader import read_json
