@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -88,6 +89,13 @@ def test_dates_move_with_the_clock_and_ids_do_not() -> None:
         for resource in resources.values():
             for name in ("effectiveDateTime", "authoredOn", "onsetDateTime", "occurrenceDateTime"):
                 assert resource.get(name, "") <= TODAY.isoformat()
+
+
+def test_the_page_for_testers_lists_every_child() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "sandbox.md").read_text(encoding="utf-8")
+    shown = page.partition("<!-- children:")[2].partition("<!-- end of children -->")[0]
+    rows = [f"| `{c.id}` | **{c.label}**<br>{c.description} | {c.drug} |" for c in CHILDREN.values()]
+    assert [line for line in shown.splitlines() if line.startswith("| `") and "patientId" not in line] == rows
 
 
 # --- what the services say of them ----------------------------------------------------------------
