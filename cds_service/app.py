@@ -17,6 +17,7 @@ from werkzeug.routing import MapAdapter
 
 from cds_service import cors
 from cds_service.bodies import take_rest
+from cds_service.demo.routes import make_demo_routes
 from cds_service.errors import (
     BadRequest,
     InternalFault,
@@ -72,6 +73,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None, store: Store 
     app.register_blueprint(make_routes())
     if settings.demo:
         app.register_blueprint(make_workbench())
+        app.register_blueprint(make_demo_routes())
     return app
 
 
@@ -84,7 +86,8 @@ def _begin() -> None:
 
 def _answer_options() -> Response | None:
     """Preflights get 204 without authentication, also of an unknown id: the call then gets a readable 404."""
-    if cors.is_preflight(request) and f"{request.path}/".startswith("/cds-services/"):
+    below = ("/cds-services/", "/demo/") if runtime().settings.demo else ("/cds-services/",)
+    if cors.is_preflight(request) and f"{request.path}/".startswith(below):
         return Response(status=HTTPStatus.NO_CONTENT)
     if request.method == "OPTIONS" and request.routing_exception is None:
         response = answer({})

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from flask import Request, Response
 
@@ -49,6 +50,27 @@ def read_body(request: Request, max_bytes: int) -> object:
         return read_json(_read(request, length))
     except UnreadableBody as error:
         raise BadRequest(error.reason) from None
+
+
+def read_form(request: Request, max_bytes: int) -> list[tuple[str, str]]:
+    """The fields of a form-encoded body in their order (a FHIR search by POST); no body means none.
+
+    Raises:
+        WrongMediaType, LengthRequired, TooLarge, BadRequest: before or after reading, as they apply.
+    """
+    length = request.content_length
+    if "Transfer-Encoding" in request.headers or length is None:
+        raise LengthRequired()
+    if length and request.mimetype != "application/x-www-form-urlencoded":
+        raise WrongMediaType("The body must be a form: send Content-Type: application/x-www-form-urlencoded.")
+    if length > max_bytes:
+        raise TooLarge(f"The body is larger than {max_bytes} bytes; search for less.")
+    try:
+        return parse_qsl(_read(request, length).decode("ascii"), max_num_fields=100, errors="strict")
+    except ValueError:
+        raise BadRequest(
+            "The form cannot be read; send name=value pairs, joined by & and URL-encoded."
+        ) from None
 
 
 def _read(request: Request, length: int) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
+from cds_service.demo.own_server import OwnServer
 from cds_service.json_reader import read_json
 from cds_service.settings import Settings
 from fhir_mappings import prefetch
@@ -28,7 +29,7 @@ class Runtime:
     settings: Settings
     tables: Tables
     policy: Policy
-    client: FhirClient | None
+    client: FhirClient | OwnServer | None
     today: Callable[[], date] = utc_today
     site_codes: SiteCodes = NO_SITE_CODES
     count_unknown: Callable[[Mapping[tuple[str, str], int]], None] = lambda counted: None
@@ -50,9 +51,9 @@ def make_runtime(settings: Settings) -> Runtime:
     )
 
 
-def _client(settings: Settings) -> FhirClient | None:
+def _client(settings: Settings) -> OwnServer | None:
     """The FHIR client of demo mode: this machine only. Outside it no FHIR server is configured yet."""
     if not settings.demo:
         return None
     policy = FetchPolicy(allow_loopback=True, allow_http=True, deadline_ms=settings.fetch_deadline_ms)
-    return FhirClient(policy, read_json)
+    return OwnServer(FhirClient(policy, read_json))
