@@ -9,7 +9,7 @@ from datetime import date
 from functools import cache
 
 from fhir_mappings.dosage import FhirVersion, read_dose
-from fhir_mappings.elements import Resource, is_of_patient, reference, status_of
+from fhir_mappings.elements import Resource, is_modified, is_of_patient, reference, status_of
 from fhir_mappings.indications import indication_of
 from fhir_mappings.lists import MEDICATION_TYPES, Lists, draft_concepts, is_withdrawn
 from fhir_mappings.medicines import JAK_INHIBITORS, Medicine, medicine_of, pointer_of
@@ -33,6 +33,11 @@ class DraftedOrder:
     reference: str
     medicine: Medicine
     of_another_patient: bool
+
+    @property
+    def modified(self) -> bool:
+        """Whether a modifier extension changes what the order means: FHIR forbids to act on it then."""
+        return is_modified(self.resource)
 
     @property
     def not_to_be_given(self) -> bool:
