@@ -117,6 +117,7 @@ def _split_dose(a: OrderAssessment) -> tuple[list[Finding], list[Finding]]:
 
 _NOT_CHECKED = {
     "another-patient": "The drafted order names another patient, so it was not checked.",
+    "order-modified": "The drafted order carries a modifier extension that this service does not know; not checked.",
     "drug-unresolved": "The drafted order names its drug only by a reference that could not be resolved; not checked.",
     "drug-contradictory": "The drafted order names two different JAK inhibitors; not checked.",
     "drug-not-covered": "The drafted JAK inhibitor is none that the guideline covers (tofacitinib, baricitinib, "

@@ -318,7 +318,7 @@ def assessments(call: HookCall, runtime: Runtime) -> list[tuple[str, OrderAssess
 
 
 def _assessed(order: DraftedOrder, case: Case, runtime: Runtime) -> OrderAssessment | None:
-    if order.medicine.jak_inhibitor is None or order.of_another_patient:
+    if order.medicine.jak_inhibitor is None or order.of_another_patient or order.modified:
         return None
     draft = read_draft(order, case.pool, case.lists)
     ask = assess_ending if draft.ending else assess

@@ -74,8 +74,8 @@ def _order_cards(
     call: HookCall, order: DraftedOrder, concern: Concern, case: Case, runtime: Runtime, occasion: Occasion
 ) -> list[Card]:
     """One drafted JAK inhibitor."""
-    if order.medicine.jak_inhibitor is None or order.of_another_patient:
-        if order.medicine.is_topical and not order.of_another_patient:
+    if order.medicine.jak_inhibitor is None or order.of_another_patient or order.modified:
+        if order.medicine.is_topical and not order.of_another_patient and not order.modified:
             return [noted_card("topical", order.reference, "ruxolitinib", occasion)]
         return [not_checked_card(_why_not(order), order.reference, _UNREAD_DRUG, occasion)]
     draft = read_draft(order, case.pool, case.lists)
@@ -118,6 +118,8 @@ _SEVERAL = (
 def _why_not(order: DraftedOrder) -> str:
     if order.of_another_patient:
         return "another-patient"
+    if order.modified:
+        return "order-modified"
     if order.medicine.contradictory:
         return "drug-contradictory"
     return "drug-unresolved" if order.medicine.unresolved else "drug-not-covered"

@@ -36,6 +36,11 @@ class DraftedOrder:
     of_another_patient: bool
 
     @property
+    def modified(self) -> bool:
+        """Whether a modifier extension changes what the order means: FHIR forbids to act on it then."""
+        return is_modified(self.resource)
+
+    @property
     def not_to_be_given(self) -> bool:
         """Whether it is an order not to give the drug."""
         return self.resource.get("doNotPerform") is True

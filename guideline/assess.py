@@ -209,8 +209,8 @@ def _weight_at_running_start(derived: Derived, record: Record) -> Fact | None:
     if running is None or running.start is None or series is None:
         return None
     start = running.start
-    readings = [r for r in series if isinstance(r, Reading) and r.on <= start]
-    return Known(readings[0].value) if readings else None
+    reading = next((r for r in series if isinstance(r, Reading) and r.on <= start), None)
+    return None if reading is None else Known(reading.value)
 
 
 # --- trying the rows ------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from decimal import Decimal
+from itertools import takewhile
 
 from guideline.derive import NO, YES, Course, inside_range, newest, seen
 from guideline.facts import vocabulary
@@ -222,13 +223,15 @@ def repeat_late(fact: str, record: Record, policy: Policy) -> Fact:
 
 def baseline(fact: str, record: Record, course: Course, policy: Policy, *, highest: bool) -> Reading | None:
     """The value before treatment, else the best one of the last months on treatment (ruling 15)."""
-    readings = list(usable(record, fact))
+    window = timedelta(days=policy.days("baseline.before_start"))
+    since = record.on - timedelta(days=policy.days("baseline.on_treatment"))
+    # Reading costs: what is older than any that may count is not read. (Order is by the moment, days by the zone.)
+    oldest = (since if course.start is None else course.start - window) - timedelta(days=1)
+    readings = list(takewhile(lambda r: r.on >= oldest, usable(record, fact)))
     if course.start is not None:
-        window = timedelta(days=policy.days("baseline.before_start"))
         before = [r for r in readings if timedelta(0) <= course.start - r.on <= window]
         if before:
             return before[0]
-    since = record.on - timedelta(days=policy.days("baseline.on_treatment"))
     # What was taken longer before the start than the window allows is no value on treatment either.
     if course.start is not None:
         since = max(since, course.start)

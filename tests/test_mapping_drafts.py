@@ -113,6 +113,14 @@ def test_another_patients_draft_is_not_checked_and_says_so(subject: object) -> N
     assert "dose" not in ours(card)
 
 
+def test_a_draft_with_a_modifier_extension_is_not_checked_and_says_so() -> None:
+    modifier = [{"url": "https://ehr.example/negated", "valueBoolean": True}]
+    (card,) = ask(tofacitinib(modifierExtension=modifier))
+    assert card["indicator"] == "warning"
+    assert "modifier extension" in card["detail"]
+    assert missing([card]) == {("drug", "unreadable")} and given([card]) == "-"
+
+
 @pytest.mark.parametrize("kind", ["ServiceRequest", "Immunization", "MedicationDispense", "", 5, None])
 def test_other_resources_among_the_drafts_are_left_alone(kind: object) -> None:
     assert ask(tofacitinib() | {"resourceType": kind}) == []

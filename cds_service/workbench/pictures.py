@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
-from cds_service.case import concern_of, read_case
+from cds_service.case import Steps, concern_of, read_case
 from cds_service.envelope import HookCall
 from cds_service.runtime import Runtime
 from guideline.cells import Span
@@ -62,7 +62,7 @@ def pictures(
             continue
         if record is None:
             on = call.as_of or runtime.today()
-            record = read_case(call, runtime, concern_of(call, runtime).supplies, on).record
+            record = read_case(call, runtime, concern_of(call, runtime).supplies, on, Steps()).record
         found.append(_order(reference, assessed, record, runtime))
     return found
 
