@@ -138,7 +138,9 @@ def test_metrics_add_up_over_the_workers(port: int) -> None:
     def count() -> int:
         text = exchange(port, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")[2].decode()
         wanted = 'jaki_cds_requests_total{service="discovery",status="200"} '
-        return sum(int(line.removeprefix(wanted)) for line in text.splitlines() if line.startswith(wanted))
+        return sum(
+            int(float(line.removeprefix(wanted))) for line in text.splitlines() if line.startswith(wanted)
+        )
 
     before = count()
     for _ in range(20):
