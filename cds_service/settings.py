@@ -38,6 +38,7 @@ class Settings:
     log_level: str = "info"
     profile: str = DEFAULT
     calls_per_second: int = 50
+    metrics_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,14 @@ SETTINGS: tuple[Setting, ...] = (
         "1 to 10000",
         "Calls that one client may make in a second to each worker process; more get 429. No limit in demo mode.",
         _whole_number(1, 10_000),
+    ),
+    Setting(
+        "metrics_port",
+        "0",
+        "0 to 65535",
+        "Port of a listener at 127.0.0.1 for `/metrics`, which is then 404 at the service's own address; "
+        "0: no such listener, `/metrics` stands beside the other addresses.",
+        _whole_number(0, 65_535),
     ),
 )
 

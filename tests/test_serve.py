@@ -148,6 +148,17 @@ def test_metrics_add_up_over_the_workers(port: int) -> None:
     assert count() - before == 20
 
 
+def test_obs_3_metrics_may_have_a_listener_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = free_port()
+    monkeypatch.setenv("JAKI_CDS_METRICS_PORT", str(other))
+    with running("--demo", "--workers", "1") as (_, port):
+        for host in ("x", f"x:{other}"):  # what the client says of the port does not count
+            call = f"GET /metrics HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Port: {other}\r\n\r\n".encode()
+            assert exchange(port, call)[0] == 404
+            status, _, body = exchange(other, call)
+            assert (status, b"jaki_cds_requests_total" in body) == (200, True)
+
+
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_cleanly_and_logs_one_json_line_per_request(stop: signal.Signals) -> None:
     with running("--demo", "--workers", "1") as (process, port):
