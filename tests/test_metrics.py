@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pytest
+import yaml
 from builders import draft, hook_request
 from prometheus_client.parser import text_string_to_metric_families
 
 from cds_service.app import create_app
 from cds_service.json_reader import write_json
-from cds_service.metrics import REASONS, Metrics
+from cds_service.metrics import REASONS, STATUSES, Metrics
 from cds_service.settings import Settings
 
 
@@ -65,3 +68,17 @@ def test_obs_3_hostile_traffic_adds_no_label(demo: bool) -> None:
     text = client.get("/metrics").get_data(as_text=True)
     assert len(samples(text)) <= 200
     assert "made-up" not in text
+
+
+def test_obs_4_alert_rules_name_metrics_labels_and_values_that_exist() -> None:
+    text = (Path(__file__).parent.parent / "deploy" / "alerts.yaml").read_text("utf-8")
+    expressions = [rule["expr"] for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+    assert len(expressions) >= 5
+    page = Metrics().text()
+    for expression in expressions:
+        for name in re.findall(r"jaki_cds_[a-z_]+", expression):
+            assert f"# HELP {re.sub('_(sum|count)$', '', name)} " in page, name
+        for status in re.findall(r"\b[1-5][0-9]{2}\b(?=[|\"])", expression):
+            assert int(status) in STATUSES
+        for reasons in re.findall(r'reason=~"([^"]+)"', expression):
+            assert set(reasons.split("|")) <= set(REASONS)
