@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -169,6 +170,24 @@ def test_it_stops_cleanly_and_logs_one_json_line_per_request(stop: signal.Signal
     ready, *lines = errors.strip().splitlines()
     assert ready.startswith(f"jaki-cds listens on http://127.0.0.1:{port} (demo mode)")
     assert [(json.loads(line)["event"], json.loads(line)["status"]) for line in lines] == [("answered", 200)]
+
+
+def test_obs_2_a_call_in_flight_is_answered_when_it_is_told_to_stop() -> None:
+    """It waits for a FHIR server that says nothing while SIGTERM comes in."""
+    body = BODY | {"prefetch": {}}
+    with socket.socket() as silent, running("--demo", "--workers", "1") as (process, port):
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        raw = json.dumps(body | {"fhirServer": f"http://127.0.0.1:{silent.getsockname()[1]}"}).encode()
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(exchange, port, head(f"Content-Length: {len(raw)}") + raw)
+            silent.accept()[0].close()
+            process.send_signal(signal.SIGTERM)
+            start = time.monotonic()
+            assert call.result()[0] == 412
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+        assert time.monotonic() - start < 15
 
 
 REFUSED_STARTS = [
