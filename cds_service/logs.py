@@ -1,41 +1,77 @@
 """Log lines: one JSON object each, on standard error, never with data of a patient.
 
 What may stand in a line is listed here and nowhere else: the time, the level, our own fixed message,
-the request's id, and the members that a call passes as ``fields``.
+the request's id, and the members that a call passes as ``fields``. structlog formats them. Lines of the web
+server come out the same way, as their fixed text alone: what it would fill in may hold an address or a header.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+from structlog.processors import JSONRenderer
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict
 
 from cds_service.json_reader import write_json
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
+OURS = "jaki_cds"
+LONGEST_TEXT = 200
+LONGEST_LINE = 4096
+_MOST_MEMBERS = 12
 _MAX_FRAMES = 5
+_UNSEEN = re.compile(
+    r"[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 
 
-class JsonLines(logging.Formatter):
+class JsonLines(ProcessorFormatter):
     """Formats a record as one line of JSON; an exception by its type and place, without its text."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-        }
-        if (current := request_id.get()) is not None:
-            line["request"] = current
-        line |= getattr(record, "fields", {})
-        if record.exc_info and record.exc_info[0] is not None:
-            line["exception"] = record.exc_info[0].__name__
-            line["at"] = _place(record.exc_info[2])
-        return write_json(line).decode("utf-8")
+    def __init__(self) -> None:
+        super().__init__(processors=[_members, JSONRenderer(serializer=_written)])
+
+
+def _members(_logger: object, _method: str, event: EventDict) -> EventDict:
+    record: logging.LogRecord = event["_record"]
+    ours = record.name.split(".")[0] == OURS
+    line: dict[str, Any] = {
+        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "level": record.levelname.lower(),
+        "event": _fit(event["event"] if ours else str(record.msg)),
+    }
+    if not ours:
+        line["logger"] = record.name
+    if (current := request_id.get()) is not None:
+        line["request"] = current
+    fields: dict[str, object] = getattr(record, "fields", {})
+    line |= {name: _fit(value) for name, value in list(fields.items())[:_MOST_MEMBERS]}
+    exception = event.get("exc_info")
+    if exception and exception[0] is not None:
+        line["exception"] = exception[0].__name__
+        line["at"] = _place(exception[2])
+    return line
+
+
+def _fit(value: object) -> object:
+    """A text without control characters and of bounded length; numbers as they are."""
+    return _UNSEEN.sub(" ", value)[:LONGEST_TEXT] if isinstance(value, str) else value
+
+
+def _written(line: EventDict, **_options: object) -> str:
+    written = write_json(line)
+    if len(written) > LONGEST_LINE:
+        written = write_json({name: line[name] for name in ("time", "level", "event")} | {"cut": True})
+    return written.decode("utf-8")
 
 
 def _place(traceback: TracebackType | None) -> list[str]:
@@ -52,7 +88,7 @@ def configure(level: str) -> None:
     """Sends the service's log lines to standard error; called once, by ``serve``."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    logger = logging.getLogger("jaki_cds")
+    logger = logging.getLogger(OURS)
     logger.handlers = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False

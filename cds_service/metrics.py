@@ -1,8 +1,10 @@
 """Counters in Prometheus text format, right for several worker processes.
 
-All counters live in one anonymous shared memory that is made before the workers are forked. Each worker
-writes only its own row, so that no lock is shared between processes (a killed worker could hold one for
-ever); a reader adds the rows. The labels come from closed lists: no text of a request becomes one.
+prometheus_client writes the exposition. Its own way of counting over processes needs a folder of files that
+outlive a crash and must be swept; here all counters live in one anonymous shared memory that is made before
+the workers are forked. Each worker writes only its own row, so that no lock is shared between processes (a
+killed worker could hold one for ever); a reader adds the rows. The labels come from closed lists: no text of
+a request becomes one.
 """
 
 from __future__ import annotations
@@ -10,8 +12,12 @@ from __future__ import annotations
 import mmap
 import struct
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, SummaryMetricFamily
+from prometheus_client.registry import Collector
 
 from cds_service.envelope import EXTENSION
 from cds_service.services import SERVICES
@@ -41,6 +47,19 @@ _CELL = struct.Struct("=Q")
 
 Key = tuple[str, ...]
 
+_PLAIN = (
+    ("cards", "cards", "Cards sent.", ["service"]),
+    ("indicators", "card_indicators", "Cards sent by indicator.", ["indicator"]),
+    ("missing", "not_assessed", "Findings that could not be assessed, by reason.", ["reason"]),
+    ("feedback", "feedback", "Feedback items received.", ["service", "outcome"]),
+    (
+        "unknown-codes",
+        "unknown_codes",
+        "Resources received whose codes are in no table of this service.",
+        ["resource", "system"],
+    ),
+)
+
 
 def _keys() -> list[Key]:
     keys: list[Key] = [("requests", endpoint, str(status)) for endpoint in ENDPOINTS for status in STATUSES]
@@ -53,7 +72,7 @@ def _keys() -> list[Key]:
     return keys
 
 
-class Metrics:
+class Metrics(Collector):
     """The counters of one service, shared by the workers forked after it was made."""
 
     def __init__(self) -> None:
@@ -89,59 +108,36 @@ class Metrics:
             self._add(("unknown-codes", kind, system), number)
 
     def text(self) -> str:
-        """The exposition in Prometheus text format 0.0.4; counters at zero are left out of the big table."""
+        """The exposition in Prometheus text format 0.0.4; endpoints that were never asked for are left out."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry).decode("utf-8")
+
+    def collect(self) -> Iterator[Metric]:
+        """The counters of all workers, as prometheus_client asks for them."""
         total = {key: self._total(column) for key, column in self._columns.items()}
-        lines = [
-            "# HELP jaki_cds_requests_total Answers by endpoint and status.",
-            "# TYPE jaki_cds_requests_total counter",
-        ]
-        lines += [
-            f'jaki_cds_requests_total{{service="{key[1]}",status="{key[2]}"}} {count}'
-            for key, count in total.items()
-            if key[0] == "requests" and count
-        ]
-        lines += [
-            "# HELP jaki_cds_request_seconds Time to answer by endpoint.",
-            "# TYPE jaki_cds_request_seconds summary",
-        ]
+        requests = CounterMetricFamily(
+            "jaki_cds_requests", "Answers by endpoint and status.", labels=["service", "status"]
+        )
+        seconds = SummaryMetricFamily(
+            "jaki_cds_request_seconds", "Time to answer by endpoint.", labels=["service"]
+        )
         for endpoint in ENDPOINTS:
-            count = sum(total[("requests", endpoint, str(status))] for status in STATUSES)
-            if count:
-                seconds = total[("microseconds", endpoint)] / 1_000_000
-                lines.append(f'jaki_cds_request_seconds_sum{{service="{endpoint}"}} {seconds}')
-                lines.append(f'jaki_cds_request_seconds_count{{service="{endpoint}"}} {count}')
-        lines += ["# HELP jaki_cds_cards_total Cards sent.", "# TYPE jaki_cds_cards_total counter"]
-        lines += [f'jaki_cds_cards_total{{service="{s}"}} {total[("cards", s)]}' for s in SERVICES]
-        lines += [
-            "# HELP jaki_cds_card_indicators_total Cards sent by indicator.",
-            "# TYPE jaki_cds_card_indicators_total counter",
-            *(
-                f'jaki_cds_card_indicators_total{{indicator="{i}"}} {total[("indicators", i)]}'
-                for i in INDICATORS
-            ),
-            "# HELP jaki_cds_not_assessed_total Findings that could not be assessed, by reason.",
-            "# TYPE jaki_cds_not_assessed_total counter",
-            *(f'jaki_cds_not_assessed_total{{reason="{r}"}} {total[("missing", r)]}' for r in REASONS),
-        ]
-        lines += [
-            "# HELP jaki_cds_feedback_total Feedback items received.",
-            "# TYPE jaki_cds_feedback_total counter",
-        ]
-        lines += [
-            f'jaki_cds_feedback_total{{service="{s}",outcome="{o}"}} {total[("feedback", s, o)]}'
-            for s in SERVICES
-            for o in OUTCOMES
-        ]
-        lines += [
-            "# HELP jaki_cds_unknown_codes_total Resources received whose codes are in no table of this service.",
-            "# TYPE jaki_cds_unknown_codes_total counter",
-        ]
-        lines += [
-            f'jaki_cds_unknown_codes_total{{resource="{key[1]}",system="{key[2]}"}} {count}'
-            for key, count in total.items()
-            if key[0] == "unknown-codes" and count
-        ]
-        return "\n".join(lines) + "\n"
+            counts = {status: total[("requests", endpoint, str(status))] for status in STATUSES}
+            for status, count in counts.items():
+                if count:
+                    requests.add_metric([endpoint, str(status)], count)
+            if any(counts.values()):
+                spent = total[("microseconds", endpoint)] / 1_000_000
+                seconds.add_metric([endpoint], sum(counts.values()), spent)
+        yield requests
+        yield seconds
+        for kind, name, meaning, labels in _PLAIN:
+            family = CounterMetricFamily(f"jaki_cds_{name}", meaning, labels=labels)
+            for key, count in total.items():
+                if key[0] == kind and (count or kind != "unknown-codes"):
+                    family.add_metric(key[1:], count)
+            yield family
 
     def _offset(self, row: int, column: int) -> int:
         return (row * len(self._columns) + column) * _CELL.size

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, current_app, g, request
 from cds_service import pipeline
 from cds_service.bodies import read_body
 from cds_service.envelope import check_feedback, read_call
-from cds_service.errors import Unauthorised, Unavailable
+from cds_service.errors import Unauthorised, Unavailable, UnknownService
 from cds_service.guideline_page import guideline_page, guideline_style
 from cds_service.json_reader import write_json
 from cds_service.metrics import Metrics
@@ -145,4 +145,8 @@ def _guideline() -> Response:
 
 
 def _metrics() -> Response:
+    """Where they have a listener of their own, they are nowhere else (the port is the socket's, not the caller's)."""
+    port = runtime().settings.metrics_port
+    if port and request.environ["SERVER_PORT"] != str(port):
+        raise UnknownService()
     return Response(metrics().text(), content_type="text/plain; version=0.0.4; charset=utf-8")

@@ -13,6 +13,7 @@ from typing import Any
 from flask import Flask
 from gunicorn import util
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 from gunicorn.http import errors
 from gunicorn.workers.gthread import ThreadWorker
 
@@ -97,6 +98,15 @@ class Worker(ThreadWorker):
             self.log.debug("the client was gone before it could be refused")
 
 
+class ServerLog(Logger):
+    """gunicorn's own lines in the form of ours: JSON, and only their fixed text."""
+
+    def setup(self, cfg: object) -> None:
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(logs.JsonLines())
+
+
 class Server(BaseApplication):
     """gunicorn with our settings only: no configuration file, no environment of its own."""
 
@@ -113,7 +123,7 @@ class Server(BaseApplication):
 
     def load_config(self) -> None:
         options = {
-            "bind": self._address,
+            "bind": [self._address, *self._metrics_address()],
             "worker_class": Worker,
             "workers": self._workers,
             "threads": self._threads,
@@ -128,11 +138,17 @@ class Server(BaseApplication):
             "control_socket_disable": True,
             # At lower levels gunicorn quotes what it refuses, and that may hold data of a patient.
             "loglevel": "error",
+            "logger_class": ServerLog,
             "when_ready": lambda _arbiter: self._say_ready(),
             "post_fork": lambda _arbiter, worker: self._use_row(worker.age),
         }
         for name, value in options.items():
             self.cfg.set(name, value)
+
+    def _metrics_address(self) -> list[str]:
+        """A listener of this machine only, where a setting asks for one."""
+        port = self._settings.metrics_port
+        return [f"127.0.0.1:{port}"] if port else []
 
     def load(self) -> Flask:
         logs.configure(self._settings.log_level)

@@ -41,6 +41,7 @@ class Settings:
     store: str = "sqlite:///var/jaki-cds.sqlite"
     store_key: Path | None = None
     retention_days: int = 0
+    metrics_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,14 @@ SETTINGS: tuple[Setting, ...] = (
         "0 to 36500",
         "Days after which `jaki-cds audit prune` deletes entries and feedback; 0 keeps them.",
         _whole_number(0, 36500),
+    ),
+    Setting(
+        "metrics_port",
+        "0",
+        "0 to 65535",
+        "Port of a listener at 127.0.0.1 for `/metrics`, which is then 404 at the service's own address; "
+        "0: no such listener, `/metrics` stands beside the other addresses.",
+        _whole_number(0, 65_535),
     ),
 )
 

@@ -299,8 +299,8 @@ SECRETS = {
 }
 
 
-def test_no_secret_of_a_request_is_repeated(caplog: pytest.LogCaptureFixture) -> None:
-    """log_1: neither in a log line, nor in the metrics, nor in the body of a refusal."""
+def test_log_1_no_secret_of_a_request_is_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither in a log line, nor in the metrics, nor in the body of a refusal."""
     request = hook_request(
         [draft("tofacitinib", 5, note=[{"text": SECRETS["note"]}])], birth=SECRETS["birth date"]
     )

@@ -251,13 +251,13 @@ EXTREMES = [10**39, -(10**39), "1e30", "1e-30", "9" * 9 + "e30", "0." + "1" * 38
 
 @pytest.mark.parametrize("number", EXTREMES, ids=str)
 def test_http_4_no_number_takes_long_to_reckon_with(number: object) -> None:
-    """Each number of a request at an extreme in turn: as quick as any other request."""
+    """Each number of a request at one of the extremes: as quick as any other request."""
     raw = (SAMPLES / "tofa-dose-03-adult-dose" / "request.json").read_text("utf-8")
     body: Any = read_json(raw.encode())
     body.pop("fhirServer", None)
     mark = 4711471147
     numbers = [p for p in places(body) if isinstance(_at(body, p), int | Decimal)]
-    for place in numbers[EXTREMES.index(number) % 4 :: 4]:
+    for place in numbers[EXTREMES.index(number) :: len(EXTREMES)]:
         spoilt = copy.deepcopy(body)
         _at(spoilt, place[:-1])[place[-1]] = mark
         data = json.dumps(spoilt, default=float).replace(str(mark), str(number))
@@ -382,7 +382,7 @@ def test_http_10_a_client_that_does_not_finish_its_header_is_given_up(port: int)
             connection.sendall(b"POST " + ORDER_SIGN_URL.encode())
         start = time.monotonic()
         assert exchange(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")[0] == 200
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 15
         assert stalled[0].recv(100) == b""
     finally:
         for connection in stalled:

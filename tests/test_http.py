@@ -120,8 +120,8 @@ def test_feedback_is_counted(app: Flask) -> None:
         client.post("/cds-services/jaki-order-sign/feedback", json=FEEDBACK)
     client.post("/cds-services/jaki-order-sign/feedback", json={"feedback": []})
     text = client.get("/metrics").get_data(as_text=True)
-    assert 'jaki_cds_feedback_total{service="jaki-order-sign",outcome="overridden"} 2' in text
-    assert 'jaki_cds_requests_total{service="jaki-order-sign/feedback",status="400"} 1' in text
+    assert 'jaki_cds_feedback_total{outcome="overridden",service="jaki-order-sign"} 2.0' in text
+    assert 'jaki_cds_requests_total{service="jaki-order-sign/feedback",status="400"} 1.0' in text
 
 
 def test_bad_feedback_names_the_field(client: FlaskClient) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -139,12 +140,25 @@ def test_metrics_add_up_over_the_workers(port: int) -> None:
     def count() -> int:
         text = exchange(port, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")[2].decode()
         wanted = 'jaki_cds_requests_total{service="discovery",status="200"} '
-        return sum(int(line.removeprefix(wanted)) for line in text.splitlines() if line.startswith(wanted))
+        return sum(
+            int(float(line.removeprefix(wanted))) for line in text.splitlines() if line.startswith(wanted)
+        )
 
     before = count()
     for _ in range(20):
         exchange(port, b"GET /cds-services HTTP/1.1\r\nHost: x\r\n\r\n")
     assert count() - before == 20
+
+
+def test_obs_3_metrics_may_have_a_listener_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = free_port()
+    monkeypatch.setenv("JAKI_CDS_METRICS_PORT", str(other))
+    with running("--demo", "--workers", "1") as (_, port):
+        for host in ("x", f"x:{other}"):  # what the client says of the port does not count
+            call = f"GET /metrics HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Port: {other}\r\n\r\n".encode()
+            assert exchange(port, call)[0] == 404
+            status, _, body = exchange(other, call)
+            assert (status, b"jaki_cds_requests_total" in body) == (200, True)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
@@ -157,6 +171,24 @@ def test_it_stops_cleanly_and_logs_one_json_line_per_request(stop: signal.Signal
     ready, *lines = errors.strip().splitlines()
     assert ready.startswith(f"jaki-cds listens on http://127.0.0.1:{port} (demo mode)")
     assert [(json.loads(line)["event"], json.loads(line)["status"]) for line in lines] == [("answered", 200)]
+
+
+def test_obs_2_a_call_in_flight_is_answered_when_it_is_told_to_stop() -> None:
+    """It waits for a FHIR server that says nothing while SIGTERM comes in."""
+    body = BODY | {"prefetch": {}}
+    with socket.socket() as silent, running("--demo", "--workers", "1") as (process, port):
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        raw = json.dumps(body | {"fhirServer": f"http://127.0.0.1:{silent.getsockname()[1]}"}).encode()
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(exchange, port, head(f"Content-Length: {len(raw)}") + raw)
+            silent.accept()[0].close()
+            process.send_signal(signal.SIGTERM)
+            start = time.monotonic()
+            assert call.result()[0] == 412
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+        assert time.monotonic() - start < 15
 
 
 REFUSED_STARTS = [

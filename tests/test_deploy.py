@@ -1,0 +1,214 @@
+"""The files of ``deploy/``: what they promise, and the nginx configuration with a real nginx where one is installed.
+
+``NGINX`` names the program, if it is not on the path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import http.client
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from test_serve import BODY, LIMIT, URL, free_port, running
+
+DEPLOY = Path(__file__).parent.parent / "deploy"
+CONFIGURATION = (DEPLOY / "nginx.conf").read_text("utf-8")
+NGINX = os.environ.get("NGINX") or shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+needs_nginx = pytest.mark.skipif(NGINX is None, reason="no nginx is installed")
+
+
+def test_nginx_speaks_tls_1_2_or_newer() -> None:
+    assert "ssl_protocols TLSv1.2 TLSv1.3;" in CONFIGURATION
+    assert CONFIGURATION.count("proxy_pass") == 1
+    plain = CONFIGURATION.split("listen 80;")[1].split("server {")[0]
+    assert "return 403;" in plain and "proxy_pass" not in plain
+
+
+def test_nginx_has_the_limit_of_the_service_and_takes_requests_in_whole() -> None:
+    assert f"client_max_body_size {LIMIT // 1024 // 1024}m;" in CONFIGURATION
+    for line in (
+        "proxy_request_buffering on;",
+        "location = /metrics { return 404; }",
+        "proxy_next_upstream off;",
+    ):
+        assert line in CONFIGURATION
+
+
+def test_nginx_logs_nothing_of_a_patient() -> None:
+    (line,) = [line for line in CONFIGURATION.splitlines() if "log_format" in line]
+    for name in (
+        "$request ",
+        "$request_uri",
+        "$args",
+        "$uri",
+        "$http_referer",
+        "$http_authorization",
+        "$remote_user",
+    ):
+        assert name not in line
+
+
+def test_the_unit_starts_the_service_without_privileges() -> None:
+    unit = (DEPLOY / "jaki-cds.service").read_text("utf-8")
+    assert "serve --host 127.0.0.1" in unit and "--demo" not in unit
+    for line in ("User=jaki-cds", "NoNewPrivileges=yes", "ProtectSystem=strict", "LimitCORE=0"):
+        assert f"\n{line}\n" in unit
+
+
+def test_the_containers_publish_nginx_only() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))["services"]
+    assert set(services) == {"nginx", "service", "store"}
+    assert [name for name, service in services.items() if "ports" in service] == ["nginx"]
+    image = (DEPLOY / "Dockerfile").read_text("utf-8")
+    assert "USER 10001" in image and "--require-hashes" in image and "--demo" not in image
+
+
+# --- with nginx -----------------------------------------------------------------------------------
+
+
+def certificate(folder: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "fullchain.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "privkey.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def tls_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The shipped configuration with other ports and paths, before a service of its own."""
+    assert NGINX is not None
+    folder = tmp_path_factory.mktemp("nginx")
+    certificate(folder)
+    with running("--demo", "--workers", "2") as (_, port):
+        plain, tls = free_port(), free_port()
+        text = CONFIGURATION
+        for old, new in (
+            ("listen 80;", f"listen 127.0.0.1:{plain};"),
+            ("listen 443 ssl", f"listen 127.0.0.1:{tls} ssl"),
+            ("server 127.0.0.1:8000;", f"server 127.0.0.1:{port};"),
+            ("/etc/jaki-cds/tls/", f"{folder}/"),
+            ("/run/jaki-cds-nginx.pid", f"{folder}/pid"),
+            ("access_log /dev/stdout plain", f"access_log {folder}/access plain"),
+            ("error_log stderr warn;", f"error_log {folder}/errors warn; daemon off;"),
+            # So many come from one address in this test only.
+            ("limit_conn connections 100;", "limit_conn connections 1000;"),
+        ):
+            assert old in text
+            text = text.replace(old, new)
+        for part in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"):
+            text = text.replace("http {", f"http {{\n    {part}_temp_path {folder}/{part};", 1)
+        (folder / "nginx.conf").write_text(text, "utf-8")
+        process = subprocess.Popen(
+            [NGINX, "-e", f"{folder}/errors", "-p", str(folder), "-c", f"{folder}/nginx.conf"]
+        )
+        try:
+            for _ in range(100):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", tls)) == 0:
+                        break
+                time.sleep(0.05)
+            yield tls
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def connect(port: int) -> http.client.HTTPSConnection:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=context)
+
+
+def ask(port: int, method: str, path: str, body: bytes | Iterator[bytes] | None = None) -> tuple[int, bytes]:
+    connection = connect(port)
+    try:
+        chunked = body is not None and not isinstance(body, bytes)
+        connection.request(method, path, body, {"Content-Type": "application/json"}, encode_chunked=chunked)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+@needs_nginx
+def test_calls_pass_and_operators_pages_do_not(tls_port: int) -> None:
+    raw = json.dumps(BODY).encode()
+    assert ask(tls_port, "POST", URL, raw)[0] == 200
+    assert ask(tls_port, "POST", URL, iter([raw[:40], raw[40:]]))[0] == 200  # nginx gives it a length
+    assert ask(tls_port, "GET", "/healthz") == (200, b'{"status":"ok"}')
+    for path in ("/metrics", "/readyz"):
+        status, body = ask(tls_port, "GET", path)
+        assert (status, json.loads(body)["resourceType"]) == (404, "OperationOutcome")
+    status, body = ask(tls_port, "POST", URL, raw.ljust(LIMIT + 1))
+    assert (status, json.loads(body)["resourceType"]) == (413, "OperationOutcome")
+
+
+@needs_nginx
+def test_old_tls_is_refused(tls_port: int) -> None:
+    for version, taken in ((ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)):
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.set_ciphers("DEFAULT@SECLEVEL=0")
+            context.minimum_version = context.maximum_version = version
+        with socket.create_connection(("127.0.0.1", tls_port), timeout=5) as connection:
+            expected = contextlib.nullcontext() if taken else pytest.raises((ssl.SSLError, OSError))
+            with expected:
+                context.wrap_socket(connection).close()
+
+
+@needs_nginx
+def test_http_10_two_hundred_stalled_connections_do_not_stop_good_calls(tls_port: int) -> None:
+    """Half of them stall in the header, half in the body."""
+    stalled = []
+    try:
+        for number in range(200):
+            connection = connect(tls_port)
+            connection.connect()
+            head = f"POST {URL} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            connection.sock.sendall((head + ("Content-Length: 500\r\n\r\n{" if number % 2 else "")).encode())
+            stalled.append(connection)
+        raw, times = json.dumps(BODY).encode(), []
+        for _ in range(20):
+            start = time.monotonic()
+            assert ask(tls_port, "POST", URL, raw)[0] == 200
+            times.append(time.monotonic() - start)
+        start = time.monotonic()
+        assert ask(tls_port, "GET", "/healthz")[0] == 200
+        assert time.monotonic() - start < 0.5
+        assert sorted(times)[18] < 1.0
+    finally:
+        for connection in stalled:
+            connection.close()
