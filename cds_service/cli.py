@@ -16,6 +16,7 @@ USAGE_ERROR = 2
 ELSEWHERE = {
     "replay": ("cds_service.replay", "replay sample cases and show cards or differences"),
     "explain": ("cds_service.explain", "show the facts of a request and every row tried on them"),
+    "plot": ("cds_service.workbench.plot", "draw the pictures of a request as SVG"),
     "lint": ("guideline.lint", "check the guideline tables"),
 }
 
