@@ -31,6 +31,14 @@ def test_a_start_has_its_dose_bands_and_results() -> None:
     assert len(own) == 1
 
 
+def test_a_withheld_dose_is_said_below_the_bands() -> None:
+    _, root = drawn("tofa-init-all-limits-uk")
+    words = [str(text.text) for text in root.iter(f"{SVG}text")]
+    assert any(
+        w.startswith("No dose is suggested for this child now; withheld by TOFA-INIT-01") for w in words
+    )
+
+
 def test_a_running_course_has_its_plan() -> None:
     titles, root = drawn("view-bari-egfr-38")
     assert "Monitoring plan as of 2026-06-01" in titles

@@ -192,7 +192,8 @@ def _reading(point: Json) -> str:
 
 
 def _doses(order: Json, picture: Json) -> Canvas:
-    canvas = Canvas(f"{picture['title']}, mg per day")
+    canvas = Canvas(f"{picture['title']}, mg per day", HEIGHT + LINE)
+    canvas.text(8, HEIGHT + 8, picture["state"])
     ends = [end for band in picture["bands"] for end in (band["low"], band["high"]) if end is not None]
     right = max([*ends, picture["value"] or Decimal(0)]) * (1 + 2 * ROOM)
     drafted = picture["draftedMgPerDay"]
