@@ -156,7 +156,7 @@ def test_a_loopback_server_may_be_named_without_token(client: FlaskClient, fhir_
 @pytest.mark.parametrize(
     ("method", "path", "status", "allow"),
     [
-        ("GET", "/", 404, None),
+        ("GET", "/nothing", 404, None),
         ("GET", "/nope", 404, None),
         ("POST", "/cds-services/nope", 404, None),
         ("GET", "/cds-services/nope", 404, None),
