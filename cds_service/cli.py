@@ -23,6 +23,7 @@ ELSEWHERE = {
     "explain": ("cds_service.explain", "show the facts of a request and every row tried on them"),
     "audit": ("cds_service.store.cli", "the record of what was said: verify, explain, export, prune"),
     "feedback": ("cds_service.store.feedback", "what became of the cards: report"),
+    "plot": ("cds_service.workbench.plot", "draw the pictures of a request as SVG"),
     "lint": ("guideline.lint", "check the guideline tables"),
 }
 

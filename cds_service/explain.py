@@ -68,6 +68,11 @@ def main(args: list[str]) -> int:
 
 def explain(path: Path) -> Json:
     """The explanation of the request in a file, as JSON. Raises ``UnusableInput``."""
+    return explanation(*assessed_file(path))
+
+
+def assessed_file(path: Path) -> tuple[HookCall, Runtime, list[tuple[str, OrderAssessment | None]]]:
+    """The request in a file and what its cards are made from. Raises ``UnusableInput``."""
     settings = Settings(demo=True)
     runtime = make_runtime(settings)
     try:
@@ -85,7 +90,7 @@ def explain(path: Path) -> Json:
         raise UnusableInput(f"{path}: {fault.reason}") from None
     except Refusal as refusal:
         raise UnusableInput(f"{path}: {refusal}") from None
-    return explanation(call, runtime, orders)
+    return call, runtime, orders
 
 
 # --- as data --------------------------------------------------------------------------------------

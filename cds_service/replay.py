@@ -10,10 +10,16 @@ each line, or a browser's HAR. A captured answer is compared; a request without 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import logging
+import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -28,6 +34,9 @@ OK, DIFFERENT, UNUSABLE = 0, 1, 2
 HTTP_OK = 200
 LONG_RUN = 5
 """Cases from which on a progress bar is worth its line."""
+MANY = 400
+"""Cases from which on starting further processes pays."""
+CHUNK = 32
 BAR_WIDTH = 30
 TIMEOUT_SECONDS = 30
 MEMBERS = ("title", "intent", "hook", "as_of", "shows")
@@ -100,14 +109,15 @@ def main(args: list[str]) -> int:
             raise UnusableInput("--update stores the answers of case folders only; name folders, not files.")
         ask = _asker(options.url, options.token_file)
         results = []
-        for number, case in enumerate(cases, start=1):
-            with_bar = len(cases) >= LONG_RUN and sys.stderr.isatty()
-            if with_bar:
-                _draw_bar(number, len(cases), case.name)
-            results.append(replay(case, ask, update=options.update))
-            if with_bar:
-                _clear_bar()
-            _report(results[-1])
+        with_bar = len(cases) >= LONG_RUN and sys.stderr.isatty()
+        with contextlib.closing(_answers(cases, ask, options)) as answers:
+            for number, case in enumerate(cases, start=1):
+                if with_bar:
+                    _draw_bar(number, len(cases), case.name)
+                results.append(next(answers))
+                if with_bar:
+                    _clear_bar()
+                _report(results[-1])
         if options.junit is not None:
             _write_junit(options.junit, results)
         if options.json is not None:
@@ -120,6 +130,36 @@ def main(args: list[str]) -> int:
         done = "stored" if options.update else "replayed"
         print(f"{len(results)} cases {done}, {differing or 'none'} with differences")
     return DIFFERENT if differing else OK
+
+
+def _answers(cases: Sequence[Case], ask: Ask, options: argparse.Namespace) -> Generator[Result, None, None]:
+    """The results in the order of the cases; a long run without a service uses every processor."""
+    if options.url is not None or len(cases) < MANY or (os.cpu_count() or 1) == 1:
+        for case in cases:
+            yield replay(case, ask, update=options.update)
+        return
+    # Spawned, not forked: the answering process holds locks and shared counters.
+    with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=_start_worker) as pool:
+        try:
+            told = pool.map(_replay_there, cases, repeat(options.update), chunksize=CHUNK)
+            for case, (faults, shown, compared) in zip(cases, told, strict=True):
+                yield Result(case, faults, shown, compared)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_ask_there: list[Ask] = []
+"""In a worker process: its one way to ask."""
+
+
+def _start_worker() -> None:
+    logging.getLogger("jaki_cds").setLevel(logging.CRITICAL)
+    _ask_there.append(in_process())
+
+
+def _replay_there(case: Case, update: bool) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    result = replay(case, _ask_there[0], update=update)
+    return result.faults, result.shown, result.compared
 
 
 def _parser() -> argparse.ArgumentParser:

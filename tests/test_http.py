@@ -156,7 +156,7 @@ def test_a_loopback_server_may_be_named_without_token(client: FlaskClient, fhir_
 @pytest.mark.parametrize(
     ("method", "path", "status", "allow"),
     [
-        ("GET", "/", 404, None),
+        ("GET", "/nothing", 404, None),
         ("GET", "/nope", 404, None),
         ("POST", "/cds-services/nope", 404, None),
         ("GET", "/cds-services/nope", 404, None),
@@ -253,8 +253,9 @@ def test_a_slash_at_the_end_redirects(client: FlaskClient, path: str, location: 
 
 
 @pytest.mark.parametrize("path", ["/cds-services/nope/", "//evil.example.org/", "/healthz//", "//healthz"])
-def test_nothing_else_redirects(client: FlaskClient, path: str) -> None:
-    assert_refused(client.get(path), 404)
+def test_nothing_else_redirects(path: str) -> None:
+    # Without demo mode: the test client takes the first part for a host, and demo mode has a page at its root.
+    assert_refused(create_app(Settings()).test_client().get(path), 404)
 
 
 def test_a_base_address_typed_with_a_slash_still_works(client: FlaskClient) -> None:
@@ -348,6 +349,8 @@ def test_http_9_every_answer_has_the_security_headers_and_is_never_html(demo: bo
     client = create_app(Settings(demo=demo)).test_client()
     for method, path in ANY_REQUEST:
         response = client.open(path, method=method)
+        if demo and path == "/" and method in ("GET", "HEAD"):
+            continue  # the workbench, a page with a policy of its own (test_workbench.py)
         for name, value in SECURITY_HEADERS.items():
             assert response.headers[name] == value, (method, path)
         assert response.headers["X-Request-Id"]

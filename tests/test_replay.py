@@ -285,6 +285,20 @@ def test_a_captured_answer_that_differs_is_told_by_finding(
     assert "came:    TOFA-DOSE-08 MedicationRequest/draft-1 (hit, warning)" in said
 
 
+def test_a_long_run_keeps_the_order_over_several_processes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cds_service.replay.MANY", 3)
+    monkeypatch.setattr("cds_service.replay.CHUNK", 1)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    seen = capture(OVER)
+    drop_finding(seen["response"])
+    path = lines(tmp_path / "calls.ndjson", capture(EMPTY), seen, capture(EMPTY)["request"])
+    assert main([str(path)]) == 1
+    said = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    assert said[:3] == [f"ok      {path}:1", f"DIFFERS {path}:2", f"answer  {path}:3: no cards"]
+
+
 def test_of_a_har_the_hook_requests_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     request, answer = ((OVER / f"{name}.json").read_text("utf-8") for name in ("request", "response"))
     entries = [

@@ -181,10 +181,11 @@ def _doses(a: OrderAssessment, tables: Tables) -> Iterator[Json]:
                     "table": table.name,
                     "title": table.title,
                     "axis": kind.title,
-                    "unit": unit_words(kind.unit),
+                    "unit": "" if kind.title.endswith(unit_words(kind.unit)) else unit_words(kind.unit),
                     "bands": bands,
                     "value": _exact(a.facts.get(column)),
                     "draftedMgPerDay": drafted.mg_per_day if drafted else None,
+                    "state": _dose_state(a),
                 }
 
 
@@ -196,6 +197,16 @@ def _words(fact: str, cell: Span) -> str:
 def _holds(cell: Span, fact: Fact | None) -> bool:
     """Whether the child's own value lies in the band."""
     return fact is not None and not isinstance(fact, Missing) and cell.test(fact.value) is True
+
+
+def _dose_state(a: OrderAssessment) -> str:
+    """One sentence that stands below every dose picture, so that no band is taken for a dose that is withheld."""
+    if a.dose is not None:
+        provisional = ", provisionally" if a.dose.provisional else ""
+        return f"The guideline's dose now{provisional}: {regimen(a.dose.regimen)} ({a.dose.row})."
+    if a.withheld_by:
+        return f"No dose is suggested for this child now; withheld by {', '.join(a.withheld_by)}."
+    return "No dose is suggested for this child now."
 
 
 def _exact(fact: Fact | None) -> Decimal | None:

@@ -113,7 +113,7 @@ function doseBands(picture) {
   const caption = `${picture.title}`;
   const words = picture.value === null ? `The child's ${picture.axis} is not known.` : `The child: ${round(picture.value)} ${picture.unit}.`;
   const drafted = picture.draftedMgPerDay === null ? "No dose that can be read is drafted." : `Drafted: ${round(picture.draftedMgPerDay)} mg per day.`;
-  const [made, image] = figure(caption, `${caption}. ${words} ${drafted}`, 200);
+  const [made, image] = figure(caption, `${caption}. ${words} ${drafted} ${picture.state}`, 200);
   const x = (v) => LEFT + (Math.min(v, top) / top) * (RIGHT - LEFT);
   const y = (mg) => 155 - (mg / highest) * 140;
   for (const band of picture.bands) {
@@ -139,6 +139,7 @@ function doseBands(picture) {
     if (picture.draftedMgPerDay !== null) image.append(svg("circle", { cx: at, cy: y(picture.draftedMgPerDay), r: 6, class: "dot child" }));
   }
   made.append(element("p", `${words} ${drafted} The line is the child, the point the draft.`, { class: "legend" }));
+  made.append(element("p", element("strong", picture.state), { class: "legend state" }));
   made.append(element("details", [element("summary", "Bands in words"), element("ul", picture.bands.map((b) =>
     element("li", `${b.words}: ${b.dose ?? b.say} [${b.row}, ${b.cite}]`)))]));
   return made;

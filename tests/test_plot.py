@@ -1,0 +1,95 @@
+"""`jaki-cds plot`: the pictures of a request as SVG."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from cds_service.cli import main
+from cds_service.workbench.plot import plot
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(sample: str) -> tuple[list[str], ElementTree.Element]:
+    """The titles of the pictures, and the whole."""
+    root = ElementTree.fromstring(plot(SAMPLES / sample / "request.json"))
+    return [str(group.get("aria-label")) for group in root.iter(f"{SVG}g")], root
+
+
+def test_a_start_has_its_dose_bands_and_results() -> None:
+    titles, root = drawn("tofa-exactly-20kg")
+    assert titles[0] == "Tofacitinib dose by weight, mg per day"
+    assert {"eGFR", "weight: 20 kg", "haemoglobin: 12.4 g/dL"} <= set(titles)
+    words = [text.text for text in root.iter(f"{SVG}text")]
+    assert "36 × 117 cm ÷ 33 µmol/L = 127.6 mL/min/1.73 m²" in words
+    own = [r for r in root.iter(f"{SVG}rect") if r.get("fill") == "#a9d3f2"]
+    assert len(own) == 1
+
+
+def test_a_withheld_dose_is_said_below_the_bands() -> None:
+    _, root = drawn("tofa-init-all-limits-uk")
+    words = [str(text.text) for text in root.iter(f"{SVG}text")]
+    assert any(
+        w.startswith("No dose is suggested for this child now; withheld by TOFA-INIT-01") for w in words
+    )
+
+
+def test_a_running_course_has_its_plan() -> None:
+    titles, root = drawn("view-bari-egfr-38")
+    assert "Monitoring plan as of 2026-06-01" in titles
+    assert "2026-02-23  week 12: done" in [text.text for text in root.iter(f"{SVG}text")]
+
+
+def test_the_same_request_gives_the_same_bytes() -> None:
+    request = SAMPLES / "bari-ifn-02-savi" / "request.json"
+    assert plot(request) == plot(request)
+
+
+def test_a_result_known_only_by_a_bound_is_drawn() -> None:
+    titles, _ = drawn("bari-creatinine-below-detection")
+    assert any(title.startswith("creatinine: below ") for title in titles)
+
+
+def test_it_goes_to_a_file_or_to_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    request = str(SAMPLES / "tofa-exactly-20kg" / "request.json")
+    assert main(["plot", request, "-o", str(tmp_path / "a.svg")]) == 0
+    assert main(["plot", request]) == 0
+    assert capsys.readouterr().out == (tmp_path / "a.svg").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("no", "The body is not valid JSON"),
+        ('{"hook": "order-dispatch"}', "hook is none that the service answers"),
+        ((SAMPLES / "sign-no-jak-inhibitor" / "request.json").read_text("utf-8"), "there is nothing to draw"),
+    ],
+)
+def test_what_cannot_be_drawn_is_told_on_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, told: str
+) -> None:
+    (tmp_path / "request.json").write_text(text, "utf-8")
+    assert main(["plot", str(tmp_path / "request.json")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("jaki-cds plot: ")
+    assert told in said
+    assert said.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    request = str(SAMPLES / "tofa-exactly-20kg" / "request.json")
+    assert main(["plot", request, "-o", str(tmp_path / "no" / "a.svg")]) == 2
+    assert "cannot be written (No such file or directory)" in capsys.readouterr().err
+
+
+def test_words_of_the_request_cannot_break_the_picture(tmp_path: Path) -> None:
+    request = json.loads((SAMPLES / "tofa-exactly-20kg" / "request.json").read_bytes())
+    draft = request["context"]["draftOrders"]["entry"][0]["resource"]
+    draft["medicationCodeableConcept"]["text"] = "<script>&"
+    (tmp_path / "request.json").write_text(json.dumps(request), "utf-8")
+    ElementTree.fromstring(plot(tmp_path / "request.json"))
