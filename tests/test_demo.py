@@ -25,9 +25,11 @@ from test_serve import running
 from cds_service.app import create_app
 from cds_service.demo import children
 from cds_service.demo.children import Child, drug_concept, load, store
+from cds_service.demo.own_server import is_own
 from cds_service.json_reader import read_json
 from cds_service.runtime import make_runtime
 from cds_service.settings import Settings
+from fhir_mappings.client import FetchPolicy, FetchState, FhirClient
 from fhir_mappings.prefetch import templates
 
 FHIR = "/demo/fhir"
@@ -390,6 +392,24 @@ def test_outside_demo_mode_none_of_it_answers(method: str) -> None:
 # --- under the real server ------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("base", "own"),
+    [
+        ("http://127.0.0.1:8000/demo/fhir", True),
+        ("http://localhost:8000/demo/fhir/", True),
+        ("http://127.0.0.1:8001/demo/fhir", False),
+        ("http://127.0.0.1/demo/fhir", False),
+        ("http://127.0.0.1:8000/fhir", False),
+        ("http://ehr.example.org:8000/demo/fhir", False),
+    ],
+)
+def test_only_our_own_address_is_answered_without_the_network(base: str, own: bool) -> None:
+    app = create_app(Settings(demo=True, log_level="error"))
+    with app.test_request_context(base_url="http://127.0.0.1:8000"):
+        assert is_own(base) is own
+    assert not is_own(base)  # outside a request nobody knows the address
+
+
 def test_a_service_that_fetches_from_itself_never_waits_for_itself() -> None:
     """More calls at once than threads; each needs a dozen searches of the same service."""
     with running("--demo", "--workers", "1", "--threads", "2") as (_, port):
@@ -416,6 +436,12 @@ def test_a_service_that_fetches_from_itself_never_waits_for_itself() -> None:
         with ThreadPoolExecutor(len(servers)) as pool:
             answers = list(pool.map(ask, servers))
         seconds = time.monotonic() - start
+
+        # Another service may use it as its FHIR server: over HTTP, page by page.
+        policy = FetchPolicy(allow_loopback=True, allow_http=True, deadline_ms=10_000, attempt_ms=5_000)
+        query = "Observation?patient=jia-17kg&code=http://loinc.org|29463-7&_count=1"
+        fetched = FhirClient(policy, read_json).fetch_all(base, None, {"weight": query})["weight"]
+    assert (fetched.state, fetched.partial, len((fetched.body or {})["entry"])) == (FetchState.OK, False, 4)
     for cards in answers:
         assert "TOFA-MON-03" in findings(cards)
         assert "not-supplied" not in {reason for _, reason in missing(cards)}
