@@ -7,6 +7,7 @@ import json
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -22,10 +23,13 @@ from flask.testing import FlaskClient
 from test_serve import running
 
 from cds_service.app import create_app
+from cds_service.demo import children
 from cds_service.demo.children import Child, drug_concept, load, store
+from cds_service.demo.own_server import is_own
 from cds_service.json_reader import read_json
 from cds_service.runtime import make_runtime
 from cds_service.settings import Settings
+from fhir_mappings.client import FetchPolicy, FetchState, FhirClient
 from fhir_mappings.prefetch import templates
 
 FHIR = "/demo/fhir"
@@ -61,10 +65,10 @@ def ids(bundle: dict[str, Any]) -> list[str]:
 
 
 def test_the_list_of_children_names_nobody(client: FlaskClient) -> None:
-    children = client.get("/demo/children").get_json()
-    assert len(children) >= 12
-    assert [child["id"] for child in children] == list(CHILDREN)
-    for child in children:
+    listed = client.get("/demo/children").get_json()
+    assert len(listed) >= 12
+    assert [child["id"] for child in listed] == list(CHILDREN)
+    for child in listed:
         assert child["label"] and child["description"]
         patient = client.get(f"{FHIR}/Patient/{child['id']}").get_json()
         (name,) = patient["name"]
@@ -78,6 +82,26 @@ def test_the_childrens_resources_are_fhir() -> None:
             assert (resource["resourceType"], resource["id"]) == (kind, id_)
             assert re.fullmatch(r"[A-Za-z0-9.-]{1,64}", id_)
             get_fhir_model_class(kind).model_validate(resource)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "said"),
+    [
+        ("drug: tofacitinib", "drug: tofa", "'tofa'"),
+        ("polyarticular-jia: -700", "poly-jia: -700", "'poly-jia'"),
+        ("born: -2060", "", "'born'"),
+        ('-7: "17.4"', '-7: "heavy"', "number"),
+        ('-7: "17.4"', 'last week: "17.4"', "day"),
+        ("medicine: adalimumab", "drug: adalimumab", "'medicine'"),
+    ],
+)
+def test_a_childs_file_that_cannot_be_used(tmp_path: Path, good: str, bad: str, said: str) -> None:
+    text = (Path(children.__file__).parent / "children" / "jia-17kg.yaml").read_text(encoding="utf-8")
+    assert good in text
+    path = tmp_path / "jia-17kg.yaml"
+    path.write_text(text.replace(good, bad), encoding="utf-8")
+    with pytest.raises(children.UnusableChild, match=f"jia-17kg.yaml: .*{said}"):
+        children.read_child(path)
 
 
 def test_dates_move_with_the_clock_and_ids_do_not() -> None:
@@ -148,6 +172,13 @@ def test_each_child_shows_what_its_file_says_on_any_day(today: date) -> None:
         said = findings(selected(today)[child.id])
         for id_ in child.shows:
             assert said[id_]["outcome"] == "hit", f"{child.id} {today}"
+
+
+def test_a_call_changes_nothing_in_the_store() -> None:
+    before = deepcopy(store(TODAY))
+    selected.cache_clear()
+    selected(TODAY)
+    assert store(TODAY) == before
 
 
 def test_everything_is_fetched() -> None:
@@ -335,6 +366,7 @@ def test_nothing_can_be_changed(client: FlaskClient) -> None:
 
 def test_metadata(client: FlaskClient) -> None:
     statement = found(client, "metadata")
+    assert client.get(f"{FHIR}/Practitioner/COREPRACTITIONER1").status_code == 200  # the sandbox's only user
     assert (statement["resourceType"], statement["fhirVersion"]) == ("CapabilityStatement", "4.0.1")
     get_fhir_model_class("CapabilityStatement").model_validate(statement)
     kinds = {entry["type"] for entry in statement["rest"][0]["resource"]}
@@ -358,6 +390,24 @@ def test_outside_demo_mode_none_of_it_answers(method: str) -> None:
 
 
 # --- under the real server ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("base", "own"),
+    [
+        ("http://127.0.0.1:8000/demo/fhir", True),
+        ("http://localhost:8000/demo/fhir/", True),
+        ("http://127.0.0.1:8001/demo/fhir", False),
+        ("http://127.0.0.1/demo/fhir", False),
+        ("http://127.0.0.1:8000/fhir", False),
+        ("http://ehr.example.org:8000/demo/fhir", False),
+    ],
+)
+def test_only_our_own_address_is_answered_without_the_network(base: str, own: bool) -> None:
+    app = create_app(Settings(demo=True, log_level="error"))
+    with app.test_request_context(base_url="http://127.0.0.1:8000"):
+        assert is_own(base) is own
+    assert not is_own(base)  # outside a request nobody knows the address
 
 
 def test_a_service_that_fetches_from_itself_never_waits_for_itself() -> None:
@@ -386,6 +436,12 @@ def test_a_service_that_fetches_from_itself_never_waits_for_itself() -> None:
         with ThreadPoolExecutor(len(servers)) as pool:
             answers = list(pool.map(ask, servers))
         seconds = time.monotonic() - start
+
+        # Another service may use it as its FHIR server: over HTTP, page by page.
+        policy = FetchPolicy(allow_loopback=True, allow_http=True, deadline_ms=10_000, attempt_ms=5_000)
+        query = "Observation?patient=jia-17kg&code=http://loinc.org|29463-7&_count=1"
+        fetched = FhirClient(policy, read_json).fetch_all(base, None, {"weight": query})["weight"]
+    assert (fetched.state, fetched.partial, len((fetched.body or {})["entry"])) == (FetchState.OK, False, 4)
     for cards in answers:
         assert "TOFA-MON-03" in findings(cards)
         assert "not-supplied" not in {reason for _, reason in missing(cards)}

@@ -43,20 +43,29 @@ class Child:
 @cache
 def load() -> tuple[Child, ...]:
     """All children in the order of their ids; raises ``UnusableChild``."""
-    found = []
-    for path in sorted((_HERE / "children").glob("*.yaml")):
-        file = read_yaml(path)
-        try:
-            child = Child(
-                path.stem, file["label"], file["description"], file["drug"], tuple(file["shows"]), file
-            )
-            list(_resources(child, date(2026, 1, 1)))
-        except (KeyError, ValueError, ArithmeticError) as fault:
-            raise UnusableChild(
-                f"{path.name}: {fault} is missing, misspelt or not in terms.yaml; correct it there."
-            ) from None
-        found.append(child)
-    return tuple(found)
+    return tuple(read_child(path) for path in sorted((_HERE / "children").glob("*.yaml")))
+
+
+def read_child(path: Path) -> Child:
+    """One child's file, every resource tried once; the file's name is the id.
+
+    Raises:
+        UnusableChild: a member is missing, or a name or value is not one that can be used.
+    """
+    file = read_yaml(path)
+    try:
+        child = Child(path.stem, file["label"], file["description"], file["drug"], tuple(file["shows"]), file)
+        drug_concept(child.drug)
+        list(_resources(child, date(2026, 1, 1)))
+    except (KeyError, TypeError, AttributeError) as fault:
+        raise UnusableChild(
+            f"{path.name}: {fault} is missing, misspelt or not in terms.yaml; correct it there."
+        ) from None
+    except (ValueError, ArithmeticError):
+        raise UnusableChild(
+            f"{path.name}: a number or a day cannot be read; write days before today as whole numbers (-7)."
+        ) from None
+    return child
 
 
 @lru_cache(maxsize=2)

@@ -31,9 +31,11 @@ class OwnServer:
     def permits(self, base: str) -> bool:
         return self._client.permits(base)
 
-    def fetch_all(self, base: str, token: str | None, queries: Mapping[str, str]) -> dict[str, Fetched]:
+    def fetch_all(
+        self, base: str, token: str | None, queries: Mapping[str, str], *, deadline_ms: int | None = None
+    ) -> dict[str, Fetched]:
         if not self._client.permits(base) or not is_own(base):
-            return self._client.fetch_all(base, token, queries)
+            return self._client.fetch_all(base, token, queries, deadline_ms=deadline_ms)
         today = current_app.extensions["jaki_cds"].today()
         return {key: _answer(base.rstrip("/"), query, today) for key, query in queries.items()}
 
