@@ -469,6 +469,40 @@ def test_a_spool_of_which_a_process_was_killed(store: Store) -> None:
     assert faults(store) == []
 
 
+def test_many_processes_may_spool_while_one_empties(tmp_path: Path) -> None:
+    spool, taken = Spool(tmp_path / "spool"), []
+
+    def take(lines: list[bytes]) -> None:
+        spool.drain(lambda _: pytest.fail("two empty the spool at once"))
+        spool.append(b"while it is emptied")
+        taken.extend(lines)
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(250):
+            pool.submit(spool.append, b"%d" % number)
+        spool.drain(taken.extend)
+    spool.drain(taken.extend)
+    assert sorted(map(int, taken)) == list(range(250))
+    taken.clear()
+    spool.append(b"1")
+    spool.drain(take)
+    assert not spool.is_empty()
+    spool.drain(taken.extend)
+    assert taken == [b"1", b"while it is emptied"]
+    assert spool.is_empty()
+
+
+def test_a_call_that_finds_the_store_again_takes_over_what_waits(store: Store) -> None:
+    first, second = entry(1), entry(2)
+    store.spool.append(msgspec.json.encode(first))
+    store.write(second)
+    end = time.monotonic() + 5
+    while not store.spool.is_empty() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert [link.id for link in links(store)] == [second.id, first.id]
+    assert faults(store) == []
+
+
 def test_a_fault_in_making_the_entry_costs_neither_answer_nor_entry(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
