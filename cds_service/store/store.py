@@ -167,6 +167,11 @@ class Store:
             append(connection, [entry for entry in entries if entry.id not in known], self.keys)
 
 
+# Made once: SQLAlchemy then finds their compiled form at once.
+_ADD_ENTRY, _ADD_CARD, _ADD_HEAD, _MOVE_HEAD = insert(AUDIT), insert(CARD), insert(HEAD), update(HEAD)
+_READ_HEAD = select(HEAD.c.seq, HEAD.c.hash, HEAD.c.key_id, HEAD.c.seal)
+
+
 def append(connection: Connection, entries: Sequence[Entry], keys: Keys) -> None:
     """Chains ``entries`` on, inside a transaction that alone writes."""
     if not entries:
@@ -177,24 +182,24 @@ def append(connection: Connection, entries: Sequence[Entry], keys: Keys) -> None
         seq, before = seq + 1, last
         last = digest(before, seq, entry.id, entry.at, entry.kind, entry.body)
         row = {"id": entry.id, "at": entry.at, "kind": entry.kind, "body": entry.body}
-        connection.execute(insert(AUDIT), {"seq": seq, **row, "previous": before, "hash": last})
+        connection.execute(_ADD_ENTRY, {"seq": seq, **row, "previous": before, "hash": last})
         _index(connection, entry, seq)
     sealed = {"seq": seq, "hash": last, "key_id": keys.current, "seal": keys.seal(seq, last)}
     if head is None:
-        connection.execute(insert(HEAD), {"id": 1, **sealed})
+        connection.execute(_ADD_HEAD, {"id": 1, **sealed})
     else:
-        connection.execute(update(HEAD).values(**sealed))
+        connection.execute(_MOVE_HEAD, sealed)
 
 
 def read_head(connection: Connection) -> Head | None:
-    row = connection.execute(select(HEAD.c.seq, HEAD.c.hash, HEAD.c.key_id, HEAD.c.seal)).first()
+    row = connection.execute(_READ_HEAD).first()
     return None if row is None else Head(*row)
 
 
 def _index(connection: Connection, entry: Entry, seq: int) -> None:
     if entry.cards:
         connection.execute(
-            insert(CARD),
+            _ADD_CARD,
             [
                 {
                     "uuid": card.uuid,
