@@ -126,7 +126,7 @@ def open_store(settings: Settings) -> Store | None:
     try:
         store = Store.open(settings)
     except (StoreFault, KeyFault, OSError) as fault:
-        why = fault.strerror if isinstance(fault, OSError) else fault
+        why = f"{fault.filename}: {fault.strerror}" if isinstance(fault, OSError) else fault
         if not settings.demo:
             raise CommandError(
                 f"the store cannot be used: {why}; set JAKI_CDS_STORE and JAKI_CDS_STORE_KEY."

@@ -170,7 +170,8 @@ def _fact(fact: Fact) -> Json:
             return {"state": "known", "value": _value(fact.value), **evidence}
         case Doubtful():
             causes = [_cause(cause) for cause in fact.causes]
-            return {"state": "doubtful", "value": _value(fact.value), "causes": causes, **evidence}
+            expired = {"expired": True} if fact.expired else {}
+            return {"state": "doubtful", "value": _value(fact.value), "causes": causes, **expired, **evidence}
         case Missing():
             return {"state": "missing", "causes": [_cause(cause) for cause in fact.causes], **evidence}
 
@@ -179,7 +180,9 @@ def _value(value: Interval | str | frozenset[str]) -> object:
     if isinstance(value, Interval):
         if value.exact is not None:
             return value.exact
-        return {"low": value.low, "high": value.high}
+        ends = {"low": value.low, "high": value.high}
+        open_ends = {"lowOpen": value.low_open, "highOpen": value.high_open}
+        return ends | {name: True for name, is_open in open_ends.items() if is_open}
     return sorted(value) if isinstance(value, frozenset) else value
 
 

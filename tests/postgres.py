@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
+
+START_SECONDS = 30
 PLACES = [Path("/usr/local/bin"), *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
 
 
@@ -28,6 +31,19 @@ def _account() -> str | None:
         return None
     names = {user.pw_name for user in pwd.getpwall()}
     return next(name for name in ("postgres", "nobody") if name in names)
+
+
+def _wait_for(folder: Path) -> None:
+    """Until the server takes connections; its socket is there a little earlier."""
+    end = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            psycopg.connect(host=str(folder), user="jaki", dbname="postgres").close()
+            return
+        except psycopg.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -49,9 +65,7 @@ def cluster() -> Iterator[str]:
         subprocess.run(make, check=True, capture_output=True, cwd=folder, env=environment)
         start = [*switch, str(where / "postgres"), "-D", str(data), "-k", str(folder), "-h", "", "-F"]
         server = subprocess.Popen(start, stderr=subprocess.DEVNULL, cwd=folder, env=environment)
-        end = time.monotonic() + 20
-        while time.monotonic() < end and not (folder / ".s.PGSQL.5432").exists():
-            time.sleep(0.02)
+        _wait_for(folder)
         yield f"postgresql://jaki@/postgres?host={folder}"
     finally:
         if server is not None:

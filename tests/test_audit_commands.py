@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -100,6 +101,8 @@ def test_explain_a_card_from_the_record_alone(
         assert f"{evidence['fact']} {evidence['value']} {evidence['unit']}" in out
     assert "Rows that apply" in out and "Rows that do not apply" in out
     assert "overridden, specialist-advice" in out
+    again = re.search(r"Tried again on these facts: (\d+) of (\d+) rows", out)
+    assert again is not None and again[1] == again[2] != "0"
     status, out, _ = run(capsys, "audit", "explain", card["uuid"], "--json")
     assert json.loads(out)["cards"]
 

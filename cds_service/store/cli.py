@@ -19,6 +19,7 @@ from cds_service.explain import as_text
 from cds_service.json_reader import read_json, write_json
 from cds_service.settings import Settings, SettingsError, read_settings
 from cds_service.store import chain
+from cds_service.store.again import differences
 from cds_service.store.chain import Link
 from cds_service.store.database import StoreFault
 from cds_service.store.events import audit_event
@@ -188,15 +189,20 @@ def told(link: Link, body: Json, uuid: str) -> Iterator[str]:
     yield ""
     orders = {finding["order"] for finding in card["findings"]}
     mine = [order for order in body["orders"] if order["order"] in orders] or body["orders"]
-    rules = _rules(body["knowledgeVersion"])
-    yield from as_text({**body, "orders": [as_order(order, rules) for order in mine]})
-
-
-def _rules(version: str) -> dict[str, str]:
-    """Each row's sentence, where the tables at hand are those of the entry."""
-    if version != the_source().knowledge_version:
-        return {}
-    return {row.id: row.rule for table in load_tables().all for row in table.rows}
+    if body["knowledgeVersion"] != the_source().knowledge_version:
+        yield from as_text({**body, "orders": [as_order(order, {}) for order in mine]})
+        yield ""
+        yield f"These tables are {the_source().knowledge_version}: the rows' sentences are not known here."
+        return
+    tables = load_tables()
+    rules = {row.id: row.rule for table in tables.all for row in table.rows}
+    found = [as_order(order, rules) for order in mine]
+    yield from as_text({**body, "orders": found})
+    yield ""
+    odd = [line for order in found for line in differences(order, tables)]
+    count = sum(len(order["rows"]) for order in found)
+    yield f"Tried again on these facts: {count - len(odd)} of {count} rows come out as recorded."
+    yield from (f"  {line}" for line in odd)
 
 
 def _export(store: Store, _settings: Settings, options: argparse.Namespace) -> int:

@@ -6,9 +6,11 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 OWNER_ONLY = 0o600
+BATCH = 100
 
 
 class Spool:
@@ -28,32 +30,69 @@ class Spool:
             os.fsync(file)
 
     def is_empty(self) -> bool:
-        try:
-            return self.path.stat().st_size == 0
-        except FileNotFoundError:
-            return True
+        return not self._taken.exists() and _size(self.path) == 0
 
     def drain(self, take: Callable[[list[bytes]], None]) -> None:
-        """Hands all lines to ``take`` and empties the file once it returns.
+        """Hands the lines to ``take``, a batch at a time, and forgets them once it has returned for all.
 
-        Killed in between, the lines are handed over again: ``take`` must know those it has had.
+        Killed in between, lines are handed over again: ``take`` must know those it has had. Whoever appends does not
+        wait for this, and where somebody else is at it already, nothing is done.
         """
-        with self._locked() as file:
-            size = os.lseek(file, 0, os.SEEK_END)
-            lines = os.pread(file, size, 0).split(b"\n") if size else []
-            if found := [line for line in lines if line]:
-                take(found)
-            os.ftruncate(file, 0)
-            os.fsync(file)
+        with self._turn() as mine:
+            if not mine or self.is_empty():
+                return
+            if not self._taken.exists():
+                with self._locked():
+                    self.path.rename(self._taken)
+            with self._taken.open("rb") as file:
+                lines = (line.strip() for line in file)
+                while batch := list(islice(filter(None, lines), BATCH)):
+                    take(batch)
+            self._taken.unlink()
+
+    @property
+    def _taken(self) -> Path:
+        """The file while it is being emptied; new lines go into a new one."""
+        return self.path.with_name(self.path.name + ".taken")
+
+    @contextmanager
+    def _turn(self) -> Iterator[bool]:
+        """Whether nobody else empties the spool; nobody will until the end."""
+        lock = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDWR | os.O_CREAT, OWNER_ONLY)
+        with os.fdopen(lock, "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, OWNER_ONLY)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
-        finally:
-            os.close(file)  # lets go of the lock as well
+        """The file that now has the name, locked: while we waited, it may have been taken away to be emptied."""
+        while True:
+            file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, OWNER_ONLY)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if _is(file, self.path):
+                    yield file
+                    return
+            finally:
+                os.close(file)  # lets go of the lock as well
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _is(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _write_all(file: int, data: bytes) -> None:

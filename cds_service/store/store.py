@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,7 +113,9 @@ class Store:
         """Returns when ``entry`` is safe, in the database or in the spool. Raises ``NotRecorded``."""
         if time.monotonic() >= self._not_before:
             try:
-                self._write([entry])
+                with self.database.writing() as connection:
+                    append(connection, [entry], self.keys)
+                self._drain_beside()
                 return
             except (SQLAlchemyError, OSError) as fault:
                 self._not_before = time.monotonic() + PAUSE_SECONDS
@@ -127,17 +130,28 @@ class Store:
     def is_ready(self) -> bool:
         """The database takes entries, and none waits in the spool (those that wait are taken over here)."""
         try:
-            self._write([])
+            with self.database.writing() as connection:
+                read_head(connection)
+            self._drain()
         except (SQLAlchemyError, OSError):
             return False
         self._not_before = 0.0
         return self.spool.is_empty()
 
-    def _write(self, entries: Sequence[Entry]) -> None:
+    def _drain_beside(self) -> None:
+        """Entries that wait go into the chain in a thread of their own: no call waits for them."""
+        if not self.spool.is_empty():
+            threading.Thread(target=self._drain_quietly, daemon=True).start()
+
+    def _drain_quietly(self) -> None:
+        try:
+            self._drain()
+        except (SQLAlchemyError, OSError) as fault:
+            _log.error("spool not taken over", extra={"fields": {"fault": type(fault).__name__}})
+
+    def _drain(self) -> None:
         if not self.spool.is_empty():
             self.spool.drain(self._take)
-        with self.database.writing() as connection:
-            append(connection, entries, self.keys)
 
     def _take(self, lines: list[bytes]) -> None:
         """The spool's entries into the chain, but those that a killed predecessor had already taken."""
@@ -148,20 +162,19 @@ class Store:
             except msgspec.DecodeError:  # cut off by a kill, so never acknowledged
                 _log.warning("spool line unreadable")
         with self.database.writing() as connection:
-            known = {
-                row.id
-                for start in range(0, len(entries), 500)
-                for row in connection.execute(
-                    select(AUDIT.c.id).where(AUDIT.c.id.in_([e.id for e in entries[start : start + 500]]))
-                )
-            }
+            named = select(AUDIT.c.id).where(AUDIT.c.id.in_([entry.id for entry in entries]))
+            known = {row.id for row in connection.execute(named)}
             append(connection, [entry for entry in entries if entry.id not in known], self.keys)
+
+
+# Made once: SQLAlchemy then finds their compiled form at once.
+_ADD_ENTRY, _ADD_CARD, _ADD_HEAD, _MOVE_HEAD = insert(AUDIT), insert(CARD), insert(HEAD), update(HEAD)
+_READ_HEAD = select(HEAD.c.seq, HEAD.c.hash, HEAD.c.key_id, HEAD.c.seal)
 
 
 def append(connection: Connection, entries: Sequence[Entry], keys: Keys) -> None:
     """Chains ``entries`` on, inside a transaction that alone writes."""
     if not entries:
-        connection.execute(select(HEAD.c.seq)).first()
         return
     head = read_head(connection)
     seq, last = (0, GENESIS) if head is None else (head.seq, head.hash)
@@ -169,24 +182,24 @@ def append(connection: Connection, entries: Sequence[Entry], keys: Keys) -> None
         seq, before = seq + 1, last
         last = digest(before, seq, entry.id, entry.at, entry.kind, entry.body)
         row = {"id": entry.id, "at": entry.at, "kind": entry.kind, "body": entry.body}
-        connection.execute(insert(AUDIT), {"seq": seq, **row, "previous": before, "hash": last})
+        connection.execute(_ADD_ENTRY, {"seq": seq, **row, "previous": before, "hash": last})
         _index(connection, entry, seq)
     sealed = {"seq": seq, "hash": last, "key_id": keys.current, "seal": keys.seal(seq, last)}
     if head is None:
-        connection.execute(insert(HEAD), {"id": 1, **sealed})
+        connection.execute(_ADD_HEAD, {"id": 1, **sealed})
     else:
-        connection.execute(update(HEAD).values(**sealed))
+        connection.execute(_MOVE_HEAD, sealed)
 
 
 def read_head(connection: Connection) -> Head | None:
-    row = connection.execute(select(HEAD.c.seq, HEAD.c.hash, HEAD.c.key_id, HEAD.c.seal)).first()
+    row = connection.execute(_READ_HEAD).first()
     return None if row is None else Head(*row)
 
 
 def _index(connection: Connection, entry: Entry, seq: int) -> None:
     if entry.cards:
         connection.execute(
-            insert(CARD),
+            _ADD_CARD,
             [
                 {
                     "uuid": card.uuid,
