@@ -22,6 +22,7 @@ from cds_service.runtime import Runtime, make_runtime
 from cds_service.services import SERVICES
 from cds_service.settings import Settings
 from fhir_mappings.drafts import DraftedOrder, read_draft, running_drafts
+from fhir_mappings.rejected import Rejected, rejected
 from guideline.assess import assess, assess_ending, watch
 from guideline.doses import Administration, Regimen
 from guideline.facts import vocabulary
@@ -78,21 +79,25 @@ def explain(path: Path) -> Json:
             hooks = ", ".join(sorted(s.hook for s in SERVICES.values()))
             raise UnusableInput(f"{path}: hook is none that the service answers; it answers {hooks}.")
         call = read_call(service, body, settings)
-        orders = assessments(call, runtime)
+        case, orders = _read(call, runtime)
     except OSError as fault:
         raise UnusableInput(f"{path}: cannot be read ({fault.strerror}).") from None
     except UnreadableBody as fault:
         raise UnusableInput(f"{path}: {fault.reason}") from None
     except Refusal as refusal:
         raise UnusableInput(f"{path}: {refusal}") from None
-    return _explanation(call, runtime, orders)
+    left_out = () if case is None else rejected(case.pool, case.record, call.patient_id)
+    return _explanation(call, runtime, orders, left_out)
 
 
 # --- as data --------------------------------------------------------------------------------------
 
 
 def _explanation(
-    call: HookCall, runtime: Runtime, orders: Iterable[tuple[str, OrderAssessment | None]]
+    call: HookCall,
+    runtime: Runtime,
+    orders: Iterable[tuple[str, OrderAssessment | None]],
+    left_out: Iterable[Rejected],
 ) -> Json:
     return {
         "hook": call.hook,
@@ -100,6 +105,10 @@ def _explanation(
         "orders": [
             _order(reference, assessed, running=SERVICES[call.service_id].drafts_field is None)
             for reference, assessed in orders
+        ],
+        "rejected": [
+            {"resource": r.source, "why": r.why, **({} if r.fact is None else {"fact": r.fact})}
+            for r in left_out
         ],
     }
 
@@ -217,6 +226,12 @@ def as_text(found: Json) -> Iterator[str]:
             yield "Not assessed: it names another patient, or its drug is not covered or could not be resolved."
             continue
         yield from _order_text(order)
+    if found["rejected"]:
+        yield ""
+        yield "Resources that were not used"
+    for one in found["rejected"]:
+        fact = f" (for {name_of(one['fact'])})" if "fact" in one else ""
+        yield f"  {one['resource']}{fact}: {one['why']}"
 
 
 def _order_text(order: Json) -> Iterator[str]:
@@ -304,15 +319,20 @@ def assessments(call: HookCall, runtime: Runtime) -> list[tuple[str, OrderAssess
     ``None`` stands where an order cannot be assessed: another patient's, or its drug unresolved. Raises what
     ``respond`` raises, and lets a fault of ours through.
     """
+    return _read(call, runtime)[1]
+
+
+def _read(call: HookCall, runtime: Runtime) -> tuple[Case | None, list[tuple[str, OrderAssessment | None]]]:
+    """The record and its assessments; no record where nothing is drafted that concerns the guideline."""
     on = call.as_of or runtime.today()
     concern = concern_of(call, runtime)
     if drafts_of(call) is not None and not concern.orders:
-        return []
+        return None, []
     case = read_case(call, runtime, concern.supplies, on)
     if drafts_of(call) is None:
         running = running_drafts(case.pool, case.lists, on, runtime.policy.restart_gap)
-        return [(d.reference, watch(case.record, d, runtime.tables, runtime.policy)) for d in running]
-    return [(order.reference, _assessed(order, case, runtime)) for order in concern.orders]
+        return case, [(d.reference, watch(case.record, d, runtime.tables, runtime.policy)) for d in running]
+    return case, [(order.reference, _assessed(order, case, runtime)) for order in concern.orders]
 
 
 def _assessed(order: DraftedOrder, case: Case, runtime: Runtime) -> OrderAssessment | None:
