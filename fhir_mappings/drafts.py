@@ -131,7 +131,7 @@ def read_draft(order: DraftedOrder, pool: Pool, lists: Lists) -> Draft:
         indication=indication.indication,
         jia_category=indication.jia_category,
         on_record=indication.on_record,
-        ending=status_of(order.resource) in _ENDING,
+        ending=status_of(order.resource) in _ENDING or order.resource.get("doNotPerform") is True,
         notes=tuple(notes),
     )
 
