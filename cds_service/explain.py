@@ -22,6 +22,7 @@ from cds_service.runtime import Runtime, make_runtime
 from cds_service.services import SERVICES
 from cds_service.settings import Settings
 from fhir_mappings.drafts import DraftedOrder, read_draft, running_drafts
+from fhir_mappings.rejected import rejected
 from guideline.assess import assess, assess_ending, watch
 from guideline.doses import Administration, Regimen
 from guideline.facts import vocabulary
@@ -40,6 +41,7 @@ HEADINGS = {
 }
 
 Json = dict[str, Any]
+Assessments = list[tuple[str, OrderAssessment | None]]
 
 
 class UnusableInput(Exception):
@@ -71,7 +73,7 @@ def explain(path: Path) -> Json:
     return explanation(*assessed_file(path))
 
 
-def assessed_file(path: Path) -> tuple[HookCall, Runtime, list[tuple[str, OrderAssessment | None]]]:
+def assessed_file(path: Path) -> tuple[HookCall, Runtime, Case | None, Assessments]:
     """The request in a file and what its cards are made from. Raises ``UnusableInput``."""
     settings = Settings(demo=True)
     runtime = make_runtime(settings)
@@ -83,29 +85,32 @@ def assessed_file(path: Path) -> tuple[HookCall, Runtime, list[tuple[str, OrderA
             hooks = ", ".join(sorted(s.hook for s in SERVICES.values()))
             raise UnusableInput(f"{path}: hook is none that the service answers; it answers {hooks}.")
         call = read_call(service, body, settings)
-        orders = assessments(call, runtime)
+        case, orders = assessments(call, runtime)
     except OSError as fault:
         raise UnusableInput(f"{path}: cannot be read ({fault.strerror}).") from None
     except UnreadableBody as fault:
         raise UnusableInput(f"{path}: {fault.reason}") from None
     except Refusal as refusal:
         raise UnusableInput(f"{path}: {refusal}") from None
-    return call, runtime, orders
+    return call, runtime, case, orders
 
 
 # --- as data --------------------------------------------------------------------------------------
 
 
-def explanation(
-    call: HookCall, runtime: Runtime, orders: Iterable[tuple[str, OrderAssessment | None]]
-) -> Json:
+def explanation(call: HookCall, runtime: Runtime, case: Case | None, orders: Assessments) -> Json:
     """The explanation of the ``assessments`` of a call, as JSON."""
+    left_out = () if case is None else rejected(case.pool, case.record, call.patient_id)
     return {
         "hook": call.hook,
         "asOf": (call.as_of or runtime.today()).isoformat(),
         "orders": [
             order_json(reference, assessed, running=SERVICES[call.service_id].drafts_field is None)
             for reference, assessed in orders
+        ],
+        "rejected": [
+            {"resource": r.source, "why": r.why, **({} if r.fact is None else {"fact": r.fact})}
+            for r in left_out
         ],
     }
 
@@ -227,6 +232,12 @@ def as_text(found: Json) -> Iterator[str]:
             yield "Not assessed: it names another patient, or its drug is not covered or could not be resolved."
             continue
         yield from _order_text(order)
+    if found["rejected"]:
+        yield ""
+        yield "Resources that were not used"
+    for one in found["rejected"]:
+        fact = f" (for {name_of(one['fact'])})" if "fact" in one else ""
+        yield f"  {one['resource']}{fact}: {one['why']}"
 
 
 def _order_text(order: Json) -> Iterator[str]:
@@ -308,21 +319,22 @@ def _causes_text(causes: Iterable[Json]) -> str:
     return "; ".join(dict.fromkeys(told))
 
 
-def assessments(call: HookCall, runtime: Runtime) -> list[tuple[str, OrderAssessment | None]]:
-    """What the cards of ``call`` are made from: every order of interest with its assessment.
+def assessments(call: HookCall, runtime: Runtime) -> tuple[Case | None, Assessments]:
+    """What the cards of ``call`` are made from: the child's record, and every order of interest with its assessment.
 
-    ``None`` stands where an order cannot be assessed: another patient's, or its drug unresolved. Raises what
-    ``respond`` raises, and lets a fault of ours through.
+    No record where nothing is drafted that concerns the guideline. ``None`` stands where an order cannot be
+    assessed: another patient's, or its drug unresolved. Raises what ``respond`` raises, and lets a fault of ours
+    through.
     """
     on = call.as_of or runtime.today()
     concern = concern_of(call, runtime)
     if drafts_of(call) is not None and not concern.orders:
-        return []
+        return None, []
     case = read_case(call, runtime, concern.supplies, on, Steps())
     if drafts_of(call) is None:
         running = running_drafts(case.pool, case.lists, on, runtime.policy.restart_gap)
-        return [(d.reference, watch(case.record, d, runtime.tables, runtime.policy)) for d in running]
-    return [(order.reference, _assessed(order, case, runtime)) for order in concern.orders]
+        return case, [(d.reference, watch(case.record, d, runtime.tables, runtime.policy)) for d in running]
+    return case, [(order.reference, _assessed(order, case, runtime)) for order in concern.orders]
 
 
 def _assessed(order: DraftedOrder, case: Case, runtime: Runtime) -> OrderAssessment | None:

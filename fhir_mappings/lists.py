@@ -150,6 +150,14 @@ def is_in_remission(resource: Resource) -> bool:
     return verified and _code_of(resource.get("clinicalStatus")) == "remission"
 
 
+def is_never_true(resource: Resource) -> bool:
+    """Refuted or entered in error by its verification, or said not to have been done, given or taken."""
+    if _code_of(resource.get("verificationStatus")) in _NEVER_VERIFIED:
+        return True
+    names = ("notDone", "notPerformed", "notGiven", "wasNotGiven", "wasNotTaken", "doNotPerform")
+    return any(resource.get(name) is True for name in names)
+
+
 _WHAT = (
     "code",
     "substance",

@@ -10,9 +10,10 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
-from fhir_mappings.elements import Resource, concepts_in, is_modified, texts
+from fhir_mappings.elements import Resource, codings, concepts_in, is_modified, texts
 from fhir_mappings.prefetch import Pool
 from fhir_mappings.products import Product, listed, read_product
+from fhir_mappings.systems import ATC, canonical
 from guideline.doses import Form
 from guideline.sources import solution_mg_per_ml
 
@@ -116,8 +117,24 @@ def medicine_of(resource: Resource, pool: Pool) -> Medicine:
         if "tofacitinib" in found:
             product = _of_printed_strength(product)
     nothing = concept is None and pointer is None
+    named_by_class = any(_is_substance(holder) for holder in holders)
     unresolved = pointer is not None and medication is None and not found
-    return Medicine(found, by_name and bool(found), unresolved, product, nothing or (not coded and not words))
+    return Medicine(
+        found, by_name and bool(found), unresolved, product, nothing or not (coded or words or named_by_class)
+    )
+
+
+def _is_substance(concept: object) -> bool:
+    """Whether an ATC code names one substance. ATC is small and our table has every class that matters, so one that
+    is not in it is no medicine of ours; of the endless product codes that cannot be said."""
+    return any(
+        canonical(system[:256]) == ATC and len(code.strip()) == _ATC_SUBSTANCE
+        for system, code in codings(concept)
+    )
+
+
+_ATC_SUBSTANCE = 7
+"""Characters of an ATC code of the fifth level, the substance."""
 
 
 def _of_printed_strength(product: Product) -> Product:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from fhir_mappings.elements import (
@@ -136,18 +136,27 @@ def _fits(resource: Resource, empty: Mapping[str, Readings]) -> Iterator[str]:
     value = _number(quantity.get("value")) if isinstance(quantity, Mapping) else None
     if value is None or not isinstance(quantity, Mapping):
         return
+    possible = _facts_of_unit(_text(quantity.get("code")), _text(quantity.get("unit")))
     for fact, readings in empty.items():
-        if fact in _asked_for():
+        if fact in possible:
             converted = _converted(readings.analyte, value, quantity)
             loaded = readings.analyte in _VIRUS_LOADS
             if not isinstance(converted, Reason) and (loaded or is_plausible(readings.analyte, converted)):
                 yield fact
 
 
-@cache
-def _asked_for() -> frozenset[str]:
-    """The results that the tables use."""
-    return frozenset(fact for key in keys() for fact in key.facts)
+@lru_cache(maxsize=512)
+def _facts_of_unit(code: str | None, unit: str | None) -> frozenset[str]:
+    """The results that the tables use and that may come in this unit."""
+    quantity = {"code": code, "unit": unit}
+    kinds = vocabulary()
+    return frozenset(
+        fact
+        for key in keys()
+        for fact in key.facts
+        if kinds[fact].read_from == ("series",)
+        and _converted(_analyte(kinds[fact].concepts), Decimal(1), quantity) is not Reason.UNUSABLE_UNIT
+    )
 
 
 def _analyte(concepts: tuple[str, ...]) -> str:

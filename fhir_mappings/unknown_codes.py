@@ -63,7 +63,7 @@ def count_unknown(pool: Pool) -> Mapping[tuple[str, str], int]:
     found: Counter[tuple[str, str]] = Counter()
     for kind in RESOURCE_TYPES:
         for resource in pool.of(kind):
-            if _is_unknown(resource):
+            if is_unknown(resource):
                 system = next(iter(_codings(resource)))[0]
                 found[kind, SYSTEMS.get(systems.canonical(system[:256]) or "", OTHER)] += 1
     return found
@@ -92,7 +92,7 @@ def unknown_entries(pool: Pool, patient_id: str) -> str | None:
 def is_local(resource: Resource, patient_id: str) -> bool:
     """Whether an entry of this child that counts is named by local codes alone, which nobody here knows."""
     return (
-        _is_unknown(resource)
+        is_unknown(resource)
         and not any(has_known_system(resource.get(name)) for name in _names(resource))
         and status_of(resource) not in _NEVER
         and is_of_patient(resource, patient_id)
@@ -124,7 +124,7 @@ def _codings(resource: Resource) -> Iterator[tuple[str, str]]:
         yield from codings(resource.get(name))
 
 
-def _is_unknown(resource: Resource) -> bool:
+def is_unknown(resource: Resource) -> bool:
     """Whether codes say what it is, and none of them is in our tables."""
     return any(_codings(resource)) and not any(
         concepts_in(resource.get(name)) or is_negation(resource.get(name)) for name in _names(resource)

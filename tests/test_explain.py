@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import POLY_JIA, SAVI, condition, draft, hook_request, observation, prefetch_of
 
 from cds_service.cli import main as jaki_cds
 from cds_service.explain import explain, main
+from cds_service.json_reader import write_json
 from guideline.tables import load_tables
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -148,3 +150,50 @@ def test_unusable_input_gives_one_clear_line_and_2(
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "none.json")]) == 2
     assert "cannot be read (No such file or directory)." in capsys.readouterr().err
+
+
+def test_resources_that_were_not_used_are_listed_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = {"reference": "Patient/p1"}
+    hb = {"unit": "g/dL", "code": "g/dL"}
+    results = [
+        observation("haemoglobin", "11", id_="other", subject={"reference": "Patient/p2"}),
+        observation("haemoglobin", "11", id_="early", status="preliminary"),
+        observation("haemoglobin", "11", id_="wrong", status="entered-in-error"),
+        observation("haemoglobin", "11", id_="odd", modifierExtension=[{"url": "http://example.org/not"}]),
+        observation("haemoglobin", "11", "furlong", id_="unit"),
+        observation("haemoglobin", "110", id_="high"),
+        observation("haemoglobin", "11", id_="local", code={"coding": [{"system": "http://x", "code": "1"}]}),
+        observation("haemoglobin", "11", id_="donor", focus=[{"reference": "Patient/donor"}]),
+        observation("weight", "30", id_="used", on="2026-05-31"),
+    ]
+    conditions = [
+        condition(POLY_JIA, "jia"),
+        condition(POLY_JIA, "refuted", verificationStatus={"coding": [{"code": "refuted"}]}),
+        condition(SAVI, "past", clinicalStatus={"coding": [{"code": "resolved"}]}),
+    ]
+    data = prefetch_of(conditions=conditions, results=results, bloods={})
+    data["procedures"]["entry"] = [
+        {"resource": {"resourceType": "Procedure", "id": "p", "subject": ours, "notDone": True, "code": hb}}
+    ]
+    path = tmp_path / "request.json"
+    path.write_bytes(write_json(hook_request([draft("tofacitinib", 5)], data)))
+    assert main([str(path)]) == 0
+    listed = section(capsys.readouterr().out, "Resources that were not used").splitlines()
+    told = dict(line.strip().split(": ", 1) for line in listed)
+    assert told == {
+        "Condition/past": "it is past; it counts as history only",
+        "Condition/refuted": "its status says that it never happened or was withdrawn",
+        "Observation/donor": "it is about something else than the child",
+        "Observation/donor (for haemoglobin)": "unreadable: it is about something else than the child",
+        "Observation/early": "it is not final",
+        "Observation/high (for haemoglobin)": "implausible: the value is not plausible in its unit",
+        "Observation/local": "its code is in no table of this service",
+        "Observation/odd": "it carries a modifier that this service does not know",
+        "Observation/odd (for haemoglobin)": "unreadable: it carries a modifier that this service does not know",
+        "Observation/other": "it is of another patient",
+        "Observation/unit (for haemoglobin)": "unusable-unit: its unit is missing or cannot be converted",
+        "Observation/wrong": "its status says that it never happened or was withdrawn",
+        "Procedure/p": "its status says that it never happened or was withdrawn",
+    }

@@ -109,7 +109,7 @@ def _answered(states: tuple[tuple[str, str], ...], hook: str) -> tuple[list[Json
     cards: Any = respond(call, runtime())["cards"]
     open_rows = {
         trace.row
-        for _, assessed in assessments(call, runtime())
+        for _, assessed in assessments(call, runtime())[1]
         if assessed is not None
         for trace in assessed.traces
         if trace.outcome is Outcome.CANNOT_ASSESS

@@ -481,3 +481,16 @@ def test_a_condition_whose_clinical_status_is_not_understood_counts(status: str)
         )
     )
     assert given(found).startswith("BARI-IFN")
+
+
+def test_an_order_not_to_give_the_drug_gets_no_dose() -> None:
+    """R4 ``doNotPerform`` turns the meaning round; only what is said of stopping may be said."""
+    found = cards(hook_request([draft("baricitinib", 4, doNotPerform=True)], prefetch_of(conditions=[SAVI])))
+    assert given(found) == "-"
+    assert not updates(found)
+    assert (
+        given(
+            cards(hook_request([draft("baricitinib", 4, doNotPerform=False)], prefetch_of(conditions=[SAVI])))
+        )
+        != "-"
+    )

@@ -212,7 +212,7 @@ def _irrelevant() -> list[Json]:
         other,
         sodium,
         condition(ASTHMA, "x3"),
-        condition("X99", "x4", "http://example.org/codes"),
+        condition("X99", "x4", "http://hl7.org/fhir/sid/icd-10"),  # a local code would be named on the card
         {"resourceType": "Encounter", "id": "x5", "status": "finished"},
         {
             "resourceType": "MedicationRequest",

@@ -11,8 +11,8 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
-from cds_service.case import Steps, concern_of, read_case
-from cds_service.envelope import HookCall
+from cds_service.case import Case
+from cds_service.explain import Assessments
 from cds_service.runtime import Runtime
 from guideline.cells import Span
 from guideline.derive import course_of, egfr_sum
@@ -51,20 +51,15 @@ def cited(found: Json, tables: Tables) -> None:
                 fact |= {"title": kind.title, "unit": unit_words(kind.unit)}
 
 
-def pictures(
-    call: HookCall, runtime: Runtime, orders: list[tuple[str, OrderAssessment | None]]
-) -> list[Json]:
+def pictures(case: Case | None, runtime: Runtime, orders: Assessments) -> list[Json]:
     """One set of pictures for each order that was assessed."""
-    found = []
-    record: Record | None = None
-    for reference, assessed in orders:
-        if assessed is None:
-            continue
-        if record is None:
-            on = call.as_of or runtime.today()
-            record = read_case(call, runtime, concern_of(call, runtime).supplies, on, Steps()).record
-        found.append(_order(reference, assessed, record, runtime))
-    return found
+    if case is None:
+        return []
+    return [
+        _order(reference, assessed, case.record, runtime)
+        for reference, assessed in orders
+        if assessed is not None
+    ]
 
 
 def _order(reference: str, a: OrderAssessment, record: Record, runtime: Runtime) -> Json:

@@ -94,8 +94,8 @@ def _fault(words: str) -> int:
 
 def plot(path: Path) -> str:
     """The SVG of a request file. Raises ``UnusableInput``, also where no order was assessed."""
-    call, runtime, orders = assessed_file(path)
-    drawn = [canvas for order in pictures(call, runtime, orders) for canvas in _canvases(order)]
+    _, runtime, case, orders = assessed_file(path)
+    drawn = [canvas for order in pictures(case, runtime, orders) for canvas in _canvases(order)]
     if not drawn:
         raise UnusableInput(f"{path}: no order of it was assessed, so there is nothing to draw.")
     return _sheet(drawn)
