@@ -28,7 +28,10 @@ class Birth:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One usable result, in the fact's one unit. ``low``/``high`` are the laboratory's own reference range."""
+    """One usable result, in the fact's one unit. ``low``/``high`` are the laboratory's own reference range.
+
+    ``moment`` orders the results of one day; ``None`` where only the day is known.
+    """
 
     value: Interval
     on: date
@@ -36,6 +39,7 @@ class Reading:
     low: Decimal | None = None
     high: Decimal | None = None
     normal: bool | None = None
+    moment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
