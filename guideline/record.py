@@ -111,7 +111,7 @@ class Draft:
 
     ``indication`` and ``jia_category`` are facts with their own reasons; ``on_record`` names the indications
     found in the child's conditions where the order itself gives none. ``finished`` drafts stand for a course whose
-    last order has ended.
+    last order has ended, ``stopped`` ones for a course that was stopped, so that no supply may be running on.
     """
 
     reference: str
@@ -125,6 +125,7 @@ class Draft:
     on_record: tuple[str, ...] = ()
     ending: bool = False
     finished: bool = False
+    stopped: bool = False
     notes: tuple[str, ...] = ()
 
 
