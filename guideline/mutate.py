@@ -108,6 +108,14 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("TOFA-CI", "HEP-TOFA-01", "without withholds"): "TOFA-CI-04 has the same condition",
     ("SCREEN-TB", "SCR-02", "without withholds"): "the contraindication of the drug has the same condition",
     ("REN-TOFA", "REN-TOFA-01", "without reduces"): "withholds: dose says as much",
+    ("REN-BARI", "REN-BARI-01", "without reduces"): "withholds: dose says as much",
+    ("REN-BARI", "BARI-CI-08", "without reduces"): "withholds: dose says as much",
+    ("REN-BARI", "BARI-MT-06", "without reduces"): "withholds: dose says as much",
+    (
+        "REN-BARI",
+        "REN-BARI-01",
+        "without withholds",
+    ): "a critical row withholds the dose by itself (ruling 2)",
 }
 """Changes that alter nothing for any child, by table, row and change, with the reason."""
 
