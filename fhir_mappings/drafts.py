@@ -188,6 +188,9 @@ def running_drafts(
                 jia_category=indication.jia_category,
                 on_record=indication.on_record,
                 finished=not running.active and not drafted_again,
+                stopped=status_of(resource) == "stopped"
+                and not drafted_again
+                and (running.end is None or running.end < on),
                 notes=indication.notes,
             )
         )

@@ -204,6 +204,14 @@ def _effective(resource: Resource) -> tuple[str, date | None]:
     return "", None
 
 
+def _has_time(resource: Resource) -> bool:
+    """Whether the clinical time has a time of day, so that results of one day have an order."""
+    span = resource.get("effectivePeriod")
+    inner = (span.get("end"), span.get("start")) if isinstance(span, Mapping) else ()
+    stated = (resource.get("effectiveDateTime"), resource.get("effectiveInstant"), *inner)
+    return "T" in next((value for value in stated if isinstance(value, str)), "")
+
+
 def _moment(text: str) -> str:
     """A time for sorting: in UTC where it has a zone; a day alone is its beginning."""
     try:
@@ -255,6 +263,7 @@ def _read(analyte: str, found: _Found, today: date) -> Reading | Unusable:
         low=low,
         high=high,
         normal=_interpretation(found.part),
+        moment=found.when if _has_time(found.resource) else None,
     )
 
 

@@ -97,8 +97,9 @@ def watch(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Order
 
 def assess_beyond(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
     """A drafted order of something else - a vaccine, a contraceptive, a biologic - for a child on a JAK inhibitor."""
-    # A course that ended on an unknown day concerns only what asks how long ago it was (a live vaccine, A-39).
-    known = course_of(draft.drug, record.orders, record.on, policy.restart_gap).running is not None
+    # A course that was stopped, or ended on an unknown day, concerns only what asks how long ago it was (A-39).
+    running = course_of(draft.drug, record.orders, record.on, policy.restart_gap).running
+    known = running is not None and not draft.stopped
     return _partly(
         record,
         draft,

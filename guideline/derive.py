@@ -7,7 +7,7 @@ or the tables.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache
@@ -93,20 +93,59 @@ def newest(fact: str, record: Record) -> tuple[Reading | None, Missing | None, t
     return None, Missing.of(fact, series.gap or Reason.ABSENT), ()
 
 
+def of_one_day(fact: str, record: Record, reading: Reading) -> tuple[Reading, ...]:
+    """The reading and every other of its day that says something else, where none of them is known to be the newest.
+
+    Of results with a time of day the latest counts (a day alone is its beginning); of results of one moment, or of a
+    day alone, nothing tells which is right, so that none is chosen.
+    """
+    if reading.value.exact is None:
+        return (reading,)
+    found = [reading]
+    for other in record.series.get(fact) or ():
+        if other.on is not None and other.on < reading.on:
+            break  # newest first: the rest of a long history is not read
+        if not isinstance(other, Reading) or other.value.exact in (None, *(r.value.exact for r in found)):
+            continue
+        if other.moment == reading.moment:
+            found.append(other)
+    return tuple(found)
+
+
+DIFFER = "the results of this day differ"
+
+
+def joined(readings: Sequence[Reading]) -> Interval:
+    """The span of results that contradict each other: a row holds only where it holds for each of them."""
+    values = [r.value.exact for r in readings if r.value.exact is not None]
+    return Interval(min(values), max(values)) if len(readings) > 1 else readings[0].value
+
+
 def fresh_result(fact: str, record: Record, window: int, expires: int | None = None) -> Fact:
     """The newest usable reading as a fact: known inside its window, doubtful beyond it."""
     reading, missing, passed = newest(fact, record)
     if reading is None:
         assert missing is not None
         return missing
-    return _aged(fact, reading, record.on, window, passed, expires)
+    of_day = of_one_day(fact, record, reading) if fact in _OF_A_DOSE else (reading,)
+    return _aged(fact, of_day, record.on, window, passed, expires)
+
+
+_OF_A_DOSE = ("creatinine",)
+"""Results that choose a dose row by way of eGFR: two of one day that differ are told, as with weight and height."""
 
 
 def _aged(
-    fact: str, reading: Reading, on: date, window: int, passed: tuple[Cause, ...], expires: int | None = None
+    fact: str,
+    of_day: tuple[Reading, ...],
+    on: date,
+    window: int,
+    passed: tuple[Cause, ...],
+    expires: int | None = None,
 ) -> Fact:
+    reading = replace(of_day[0], value=joined(of_day))
     days = (on - reading.on).days
-    evidence = (seen(fact, reading),)
+    evidence = tuple(seen(fact, each, DIFFER if len(of_day) > 1 else None) for each in of_day)
     if days <= window and not passed:
         return Known(reading.value, evidence)
     causes = passed[:1]
@@ -130,19 +169,22 @@ def measurement(fact: str, record: Record, policy: Policy) -> Fact:
     if reading is None:
         assert missing is not None
         return missing
-    if not plausible_for_age(fact, reading, record):
+    of_day = of_one_day(fact, record, reading)
+    unlikely = next((each for each in of_day if not plausible_for_age(fact, each, record)), None)
+    if unlikely is not None:
+        reading = unlikely
         confirming = _confirming(record.series[fact], reading, policy)
         if confirming is None:
             detail = "more than 4 SD from the median for age and sex, and no second measurement agrees"
             return Missing((Cause(fact, Reason.IMPLAUSIBLE, detail),), (seen(fact, reading),))
         note = "unusual for age and sex; confirmed by a second measurement"
-        aged = _aged(fact, reading, record.on, window, passed, expires)
+        aged = _aged(fact, of_day, record.on, window, passed, expires)
         assert not isinstance(aged, Missing)
         evidence = (seen(fact, reading, note), seen(fact, confirming))
         if isinstance(aged, Known):
             return Known(aged.value, evidence)
         return Doubtful(aged.value, aged.causes, evidence, aged.expired)
-    return _aged(fact, reading, record.on, window, passed, expires)
+    return _aged(fact, of_day, record.on, window, passed, expires)
 
 
 def plausible_for_age(fact: str, reading: Reading, record: Record) -> bool:

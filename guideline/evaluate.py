@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from guideline.cells import Cell
+from guideline.derive import DIFFER
 from guideline.facts import vocabulary
 from guideline.tables import Box, Row, Table
-from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
+from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Reason
 
 Facts = Mapping[str, Fact]
 
@@ -44,15 +45,22 @@ def ask_cell(name: str, cell: Cell, facts: Facts, stale: str | None, *, caution:
         return Answer(None, fact.causes, fact.evidence, decided_by=(name,))
     held = cell.test(fact.value)
     if held is None:
-        kind = vocabulary()[name]
-        reason = Reason.UNREADABLE if name == "age" else Reason.COMPARATOR
-        detail = "only part of the date is known" if name == "age" else "only a bound is known"
-        return Answer(None, (Cause(kind.named, reason, detail),), fact.evidence, decided_by=(name,))
+        return Answer(None, (_undecided(name, fact),), fact.evidence, decided_by=(name,))
     if isinstance(fact, Known):
         return Answer(held, (), fact.evidence, decided_by=(name,))
     if (held and caution) or (stale is not None and not fact.expired):
         return Answer(held, (), fact.evidence, fact.causes, (name,))
     return Answer(None, fact.causes, fact.evidence, decided_by=(name,))
+
+
+def _undecided(name: str, fact: Known | Doubtful) -> Cause:
+    """Why a value that is there does not decide: a partial date, results that contradict each other, a bound."""
+    named = vocabulary()[name].named
+    if name == "age":
+        return Cause(named, Reason.UNREADABLE, "only part of the date is known")
+    if any(seen.note == DIFFER for seen in fact.evidence):
+        return Cause(named, Reason.UNREADABLE, "results of one day differ, on different sides of a limit")
+    return Cause(named, Reason.COMPARATOR, "only a bound is known")
 
 
 def ask_box(box: Box, facts: Facts, stale: Mapping[str, str], *, caution: bool = True) -> Answer:

@@ -95,6 +95,9 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("TOFA-CI", "TOFA-CI-05", "without interrupts"): _ON_TREATMENT,
     ("BARI-CI", "BARI-CI-02", "without interrupts"): _ON_TREATMENT,
     ("BARI-CI", "BARI-CI-05", "without interrupts"): _ON_TREATMENT,
+    ("CONCOMITANT", "CON-02", "biologicUse switching made switching | combined"): _OUTRANKED,
+    ("VAX", "VAX-01", "condition afterLastDose yes dropped"): _OUTRANKED,
+    ("VAX", "VAX-01", "afterLastDose yes made yes | no"): _OUTRANKED,
     ("VAX-GIVEN", "VAX-01", "applies: condition liveVaccineDrafted no dropped"): _OUTRANKED,
     ("VAX-GIVEN", "VAX-01", "applies: liveVaccineDrafted no made no | yes"): _OUTRANKED,
     ("VAX-RECENT", "VAX-01", "applies: condition liveVaccineDrafted no dropped"): _OUTRANKED,
@@ -105,6 +108,14 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("TOFA-CI", "HEP-TOFA-01", "without withholds"): "TOFA-CI-04 has the same condition",
     ("SCREEN-TB", "SCR-02", "without withholds"): "the contraindication of the drug has the same condition",
     ("REN-TOFA", "REN-TOFA-01", "without reduces"): "withholds: dose says as much",
+    ("REN-BARI", "REN-BARI-01", "without reduces"): "withholds: dose says as much",
+    ("REN-BARI", "BARI-CI-08", "without reduces"): "withholds: dose says as much",
+    ("REN-BARI", "BARI-MT-06", "without reduces"): "withholds: dose says as much",
+    (
+        "REN-BARI",
+        "REN-BARI-01",
+        "without withholds",
+    ): "a critical row withholds the dose by itself (ruling 2)",
 }
 """Changes that alter nothing for any child, by table, row and change, with the reason."""
 

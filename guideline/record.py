@@ -28,7 +28,10 @@ class Birth:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One usable result, in the fact's one unit. ``low``/``high`` are the laboratory's own reference range."""
+    """One usable result, in the fact's one unit. ``low``/``high`` are the laboratory's own reference range.
+
+    ``moment`` orders the results of one day; ``None`` where only the day is known.
+    """
 
     value: Interval
     on: date
@@ -36,6 +39,7 @@ class Reading:
     low: Decimal | None = None
     high: Decimal | None = None
     normal: bool | None = None
+    moment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class Draft:
 
     ``indication`` and ``jia_category`` are facts with their own reasons; ``on_record`` names the indications
     found in the child's conditions where the order itself gives none. ``finished`` drafts stand for a course whose
-    last order has ended.
+    last order has ended, ``stopped`` ones for a course that was stopped, so that no supply may be running on.
     """
 
     reference: str
@@ -121,6 +125,7 @@ class Draft:
     on_record: tuple[str, ...] = ()
     ending: bool = False
     finished: bool = False
+    stopped: bool = False
     notes: tuple[str, ...] = ()
 
 

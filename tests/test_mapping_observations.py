@@ -370,3 +370,21 @@ def test_a_low_haemoglobin_of_a_failed_search_still_counts() -> None:
 
 def test_exact_decimals_reach_the_card() -> None:
     assert Decimal("28.55") in evidence(ask(draft("tofacitinib", 4), weight="28.55"), "weight")
+
+
+SAME_DAY: dict[str, tuple[str, str, str]] = {
+    # when a weight of 30 kg and one of 45 kg were taken, and the row that they give
+    "two days alone": ("2026-05-25", "2026-05-25", "-"),
+    "one moment": ("2026-05-25T08:00:00Z", "2026-05-25T09:00:00+01:00", "-"),
+    "the lighter one later": ("2026-05-25T09:00:00Z", "2026-05-25T08:00:00Z", "TOFA-DOSE-04"),
+    "the heavier one later": ("2026-05-25T08:00:00Z", "2026-05-25T09:00:00Z", "TOFA-DOSE-05"),
+}
+
+
+@pytest.mark.parametrize(("light", "heavy", "row"), SAME_DAY.values(), ids=SAME_DAY)
+def test_of_two_weights_of_one_moment_none_is_chosen(light: str, heavy: str, row: str) -> None:
+    results = [weight("30", on=light, id_="wa"), weight("45", on=heavy, id_="wb")]
+    for found in (weighed(*results), weighed(*results[::-1])):
+        assert given(found) == row
+        assert (("weight", "unreadable") in missing(found)) is (row == "-")
+        assert row != "-" or {30, 45} <= evidence(found, "weight")

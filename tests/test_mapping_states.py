@@ -106,7 +106,7 @@ def _answered(states: tuple[tuple[str, str], ...], hook: str) -> tuple[list[Json
         s for s in SERVICES.values() if s.hook == (hook if hook == "patient-view" else "order-select")
     )
     call = read_call(service, request, SETTINGS)
-    cards: Any = respond(call, runtime())["cards"]
+    cards: Any = respond(call, runtime()).body["cards"]
     open_rows = {
         trace.row
         for _, assessed in assessments(call, runtime())[1]

@@ -10,6 +10,7 @@ from builders import POLY_JIA, ask, concept, condition, draft, findings, given, 
 from guideline.tables import load_tables
 
 Json = dict[str, Any]
+ATC = "http://www.whocc.no/atc"
 CLINICAL = "http://terminology.hl7.org/CodeSystem/condition-clinical"
 
 
@@ -48,6 +49,22 @@ def test_a_vaccine_that_is_not_live_gives_no_card_at_any_time() -> None:
     influenza = vaccination("140", "flu-1", "2026-06-01") | {"status": "draft"}
     for recorded, _, _ in VACCINES.values():
         assert ask(influenza, medicines=[recorded]) == []
+
+
+BIOLOGICS: dict[str, tuple[Json, bool]] = {
+    "being taken": (stopped(None, "active"), True),
+    "a supply that ran out of late, perhaps to be renewed": (stopped("2026-05-20", "completed"), True),
+    "stopped today": (stopped("2026-06-01"), True),
+    "stopped yesterday": (stopped("2026-05-31"), False),
+}
+
+
+@pytest.mark.parametrize(("recorded", "combined"), BIOLOGICS.values(), ids=BIOLOGICS)
+def test_a_biologic_or_contraceptive_after_a_stop_is_no_combination(recorded: Json, combined: bool) -> None:
+    for code, id_, words in (("L04AB04", "CON-02", "adalimumab"), ("G03AA07", "PREG-04", "combined pill")):
+        other = draft("tofacitinib", id_="o1", medicationCodeableConcept=concept(code, ATC, words))
+        found = findings(ask(other, medicines=[recorded]))
+        assert (id_ in found) is combined
 
 
 def test_a_live_vaccine_drafted_with_the_drug_is_critical_after_a_pause_too() -> None:
