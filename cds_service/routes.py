@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 from flask import Blueprint, Response, current_app, g, request
 
 from cds_service import pipeline
+from cds_service.auth import TokenRefused
 from cds_service.bodies import read_body
-from cds_service.envelope import check_feedback, read_call
-from cds_service.errors import Unauthorised
+from cds_service.clients import Client
+from cds_service.envelope import HookCall, check_feedback, read_call
+from cds_service.errors import Forbidden, Unauthorised, Unavailable
 from cds_service.guideline_page import guideline_page, guideline_style
 from cds_service.json_reader import write_json
 from cds_service.metrics import Metrics
+from cds_service.replay_guard import GuardUnavailable
 from cds_service.runtime import Runtime
 from cds_service.services import SERVICES, Service, discovery
+
+_log = logging.getLogger("jaki_cds")
 
 
 def runtime() -> Runtime:
@@ -59,10 +66,39 @@ def make_routes() -> Blueprint:
     return routes
 
 
-def _require_client() -> None:
-    """Demo mode knows no clients; outside it nothing is answered to a caller who has not shown who it is."""
-    if not runtime().settings.demo:
-        raise Unauthorised()
+def _require_client(*paths: str) -> Client | None:
+    """The client that calls; ``paths``: the addresses for which its token may be made out.
+
+    Demo mode knows no clients and gives ``None``; outside it nothing is answered to a caller who has
+    not shown who it is, and the refusal does not say what was wrong.
+    """
+    door = runtime().door
+    if door is None:
+        return None
+    try:
+        return door.enter(request.headers.get("Authorization"), paths)
+    except TokenRefused as refusal:
+        _log.warning("token refused", extra={"fields": {"why": refusal.why.name.lower()}})
+        raise Unauthorised() from None
+    except GuardUnavailable as fault:
+        _log.error("store of used tokens unavailable", extra={"fields": {"fault": str(fault)}})
+        raise Unavailable() from None
+
+
+def _fetching_for(client: Client | None, call: HookCall) -> Runtime:
+    """The runtime of this call, which fetches from the FHIR servers of its own client only.
+
+    A server that is nobody's is left alone. One that is another client's is refused, since the call
+    would then mix the patients of two sites.
+    """
+    shared = runtime()
+    if client is None or shared.door is None:
+        return shared
+    if call.fhir_server is not None and not client.fhir.permits(call.fhir_server):
+        if shared.door.is_anothers(client, call.fhir_server):
+            raise Forbidden("The fhirServer is not one of this client's.")
+        _log.warning("fhirServer not fetched from: not configured", extra={"fields": {"client": client.name}})
+    return replace(shared, client=client.fhir)
 
 
 def _discovery() -> Response:
@@ -71,10 +107,10 @@ def _discovery() -> Response:
 
 def _hook_view(service: Service) -> Callable[[], Response]:
     def call_hook() -> Response:
-        _require_client()
+        client = _require_client(f"/cds-services/{service.id}")
         settings = runtime().settings
         call = read_call(service, read_body(request, settings.max_body_bytes), settings)
-        response = pipeline.respond(call, runtime())
+        response = pipeline.respond(call, _fetching_for(client, call))
         cards = response["cards"]
         if isinstance(cards, list):
             g.cards = len(cards)
@@ -87,7 +123,8 @@ def _hook_view(service: Service) -> Callable[[], Response]:
 def _feedback_view(service: Service) -> Callable[[], Response]:
     def take_feedback() -> Response:
         """Counts the outcomes. Which cards were sent is not remembered, so an unknown card is no error."""
-        _require_client()
+        own = f"/cds-services/{service.id}"
+        _require_client(f"{own}/feedback", own)
         for item in check_feedback(read_body(request, runtime().settings.max_body_bytes)):
             metrics().count_feedback(service.id, item["outcome"])
         return answer({})
@@ -101,8 +138,13 @@ def _healthz() -> Response:
 
 
 def _readyz() -> Response:
-    """A worker that runs has loaded its tables: a fault in them stops the start."""
-    runtime()
+    """A worker that runs has loaded its tables: a fault in them stops the start. The store may fail later."""
+    door = runtime().door
+    if door is not None and door.clients:
+        try:
+            door.guard.check()
+        except GuardUnavailable:
+            raise Unavailable() from None
     return answer({"status": "ready"})
 
 

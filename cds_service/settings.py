@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
 PREFIX = "JAKI_CDS_"
 MEBIBYTE = 1024 * 1024
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -33,6 +36,8 @@ class Settings:
     fetch_deadline_ms: int = 2000
     public_base_url: str | None = None
     site: Path | None = None
+    clients: Path | None = None
+    store: str = "sqlite:///var/jaki-cds.sqlite"
     log_level: str = "info"
 
 
@@ -96,6 +101,19 @@ def _file(text: str) -> Path | None:
     return path
 
 
+def _store(text: str) -> str:
+    try:
+        url = make_url(text)
+        backend, driver = url.get_backend_name(), url.get_driver_name()
+    except (SQLAlchemyError, ValueError):
+        raise ValueError("is not the address of a database") from None
+    if (backend, driver) not in (("sqlite", "pysqlite"), ("postgresql", "psycopg")):
+        raise ValueError("is of a kind of database that is not supported")
+    if backend == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ValueError("names no file, so the worker processes would share nothing")
+    return text
+
+
 def _log_level(text: str) -> str:
     if text not in LOG_LEVELS:
         raise ValueError("is no log level")
@@ -147,6 +165,22 @@ SETTINGS: tuple[Setting, ...] = (
         "The site's policy: freshness windows, limits of normal, local code maps. A fault in it stops "
         "the start.",
         _file,
+    ),
+    Setting(
+        "clients",
+        "",
+        "path of a YAML file",
+        "The clients that may call, with their keys (`docs/connecting.md`). Needed outside demo mode; a "
+        "fault in it stops the start.",
+        _file,
+    ),
+    Setting(
+        "store",
+        "sqlite:///var/jaki-cds.sqlite",
+        "`sqlite:///FILE` or `postgresql+psycopg://USER@HOST/NAME`",
+        "The database of what must be remembered over calls, workers and machines: the tokens already "
+        "used. The table is made at the start.",
+        _store,
     ),
     Setting(
         "log_level",
