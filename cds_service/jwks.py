@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jwt import PyJWK, PyJWKError
+from jwt import PyJWK, PyJWTError
 
 ES384: Final = "ES384"
 RS384: Final = "RS384"
@@ -79,7 +79,7 @@ def read_key(jwk: object, *, sandbox: bool = False) -> Key:
         )
     try:
         public = PyJWK(jwk, algorithm).key
-    except (PyJWKError, ValueError, TypeError, KeyError):
+    except (PyJWTError, ValueError, TypeError, KeyError):
         raise KeyFault("the key cannot be read; copy it whole from the client's key set") from None
     if algorithm == RS384 and not RSA_BITS[0] <= public.key_size <= RSA_BITS[1]:
         raise KeyFault(

@@ -58,6 +58,9 @@ class ReplayGuard:
         now = self._clock()
         try:
             engine = self._connected()
+            # Asked first without a lock for writing: a flood of one token must not hold up the others.
+            if self.seen(issuer, jti):
+                return False
             try:
                 with engine.begin() as connection:
                     connection.execute(
