@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-BUSY_SECONDS: Final = 5
+BUSY_SECONDS: Final = 3
 SECONDS_BETWEEN_SWEEPS: Final = 60.0
 
 _metadata = MetaData()
@@ -128,6 +128,7 @@ def _open(url: str) -> Engine:
         # Each statement stands alone: the insert is the whole decision.
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,
+        pool_timeout=BUSY_SECONDS,
     )
     if embedded:
         event.listen(engine, "connect", _use_wal)

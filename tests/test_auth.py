@@ -238,6 +238,7 @@ BAD_TOKENS: dict[str, Callable[[], str]] = {
     "RSA key id, EC signature": lambda: token(kid="rsa"),
     "crit": lambda: token(crit=["exp"]),
     "crit empty": lambda: token(crit=[]),
+    "b64 true": lambda: token(b64=True),
     "b64 false": lambda: token(b64=False, crit=["b64"]),
     "typ missing": lambda: token(typ=None),
     "typ another": lambda: token(typ="at+jwt"),
