@@ -24,6 +24,7 @@ ELSEWHERE = {
     "audit": ("cds_service.store.cli", "the record of what was said: verify, explain, export, prune"),
     "feedback": ("cds_service.store.feedback", "what became of the cards: report"),
     "plot": ("cds_service.workbench.plot", "draw the pictures of a request as SVG"),
+    "token": ("cds_service.token_command", "make keys and tokens for a test; say why one is refused"),
     "lint": ("guideline.lint", "check the guideline tables"),
 }
 
@@ -93,16 +94,12 @@ def serve(options: argparse.Namespace) -> int:
     except SettingsError as error:
         raise CommandError(str(error)) from None
     settings = replace(settings, demo=settings.demo or options.demo)
-    if not settings.demo:
-        raise CommandError(
-            "no client is configured, so nobody could call the service; "
-            "start it with --demo to try it on this machine."
-        )
-    if not _is_loopback(options.host):
+    if settings.demo and not _is_loopback(options.host):
         raise CommandError(
             "demo mode asks no client who it is, so it listens on loopback only; "
             "use --host 127.0.0.1 or leave it out."
         )
+    _check_clients(settings, options.host)
     _check_free(options.host, options.port)
 
     from cds_service.server import Server
@@ -138,6 +135,40 @@ def open_store(settings: Settings) -> Store | None:
             print("jaki-cds: the store does not answer; entries go to its spool.", file=sys.stderr)
         store.database.close()  # the workers make connections of their own
     return store
+
+
+def _check_clients(settings: Settings, host: str) -> None:
+    """Whoever may call is configured, and what the service must remember of them can be stored."""
+    from cds_service.clients import ClientsFault, load_clients
+    from cds_service.replay_guard import GuardUnavailable, ReplayGuard
+
+    if settings.demo and settings.clients is None:
+        return
+    if settings.clients is None:
+        raise CommandError(
+            "no client is configured, so nobody could call the service; name a file of clients in "
+            "JAKI_CDS_CLIENTS (docs/connecting.md), or use --demo to try the service on this machine."
+        )
+    if settings.log_level == "debug" and not _is_loopback(host):
+        raise CommandError(
+            "JAKI_CDS_LOG_LEVEL is debug, which is for this machine only; use info, or --host 127.0.0.1."
+        )
+    try:
+        load_clients(settings)
+    except ClientsFault as fault:
+        raise CommandError(str(fault)) from None
+    if settings.demo:
+        return
+    guard = ReplayGuard(settings.token_store)
+    try:
+        guard.check()
+    except GuardUnavailable as fault:
+        raise CommandError(
+            f"the database of JAKI_CDS_STORE cannot be used ({fault}); "
+            "check its address, that it runs, and that this user may write there."
+        ) from None
+    finally:
+        guard.close()
 
 
 def _is_loopback(host: str) -> bool:

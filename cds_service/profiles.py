@@ -42,7 +42,7 @@ class Profile:
     override_reasons: bool = True
 
 
-DEFAULT = "2.0"
+DEFAULT = "default"
 PROFILES = {
     profile.name: profile
     for profile in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
@@ -9,19 +10,24 @@ from typing import cast
 from flask import Blueprint, Response, current_app, g, request
 
 from cds_service import pipeline
+from cds_service.auth import TokenRefused
 from cds_service.bodies import read_body
-from cds_service.envelope import check_feedback, read_call
-from cds_service.errors import Unauthorised, Unavailable, UnknownService
+from cds_service.clients import Client
+from cds_service.envelope import HookCall, check_feedback, read_call
+from cds_service.errors import Forbidden, Unauthorised, Unavailable, UnknownService
 from cds_service.guideline_page import guideline_page, guideline_style
 from cds_service.json_reader import write_json
 from cds_service.metrics import Metrics
 from cds_service.openapi import document
 from cds_service.profiles import shaped
 from cds_service.rates import Rates
+from cds_service.replay_guard import GuardUnavailable
 from cds_service.runtime import Runtime
 from cds_service.services import SERVICES, Service, discovery
 from cds_service.store.recording import CALL, FEEDBACK, Exchange
 from cds_service.store.store import Store
+
+_log = logging.getLogger("jaki_cds")
 
 
 def runtime() -> Runtime:
@@ -70,17 +76,51 @@ def make_routes() -> Blueprint:
     return routes
 
 
-def _require_client() -> None:
-    """Demo mode knows no clients; outside it nothing is answered to a caller who has not shown who it is."""
-    if not runtime().settings.demo:
-        raise Unauthorised()
+def _require_client(*paths: str) -> Client | None:
+    """The client that calls; ``paths``: the addresses for which its token may be made out.
+
+    Demo mode knows no clients and gives ``None``; outside it nothing is answered to a caller who has
+    not shown who it is, and the refusal does not say what was wrong.
+    """
+    door = runtime().door
+    if door is None:
+        return None
+    try:
+        return door.enter(request.headers.get("Authorization"), paths)
+    except TokenRefused as refusal:
+        _log.warning("token refused", extra={"fields": {"why": refusal.why.name.lower()}})
+        raise Unauthorised() from None
+    except GuardUnavailable as fault:
+        _log.error("store of used tokens unavailable", extra={"fields": {"fault": str(fault)}})
+        raise Unavailable() from None
 
 
-def _limit_rate() -> None:
+def _fetching_for(client: Client | None, call: HookCall) -> Runtime:
+    """The runtime of this call, which fetches from the FHIR servers of its own client only.
+
+    A server that is nobody's is left alone. One that is another client's is refused, since the call
+    would then mix the patients of two sites.
+    """
+    shared = runtime()
+    if client is None or shared.door is None:
+        return shared
+    if call.fhir_server is not None and not client.fhir.permits(call.fhir_server):
+        if shared.door.is_anothers(client, call.fhir_server):
+            raise Forbidden("The fhirServer is not one of this client's.")
+        _log.warning("fhirServer not fetched from: not configured", extra={"fields": {"client": client.name}})
+    return replace(shared, client=client.fhir)
+
+
+def _name(client: Client | None) -> str:
+    """The configured name of the client that calls; empty in demo mode, which knows none."""
+    return "" if client is None else client.name
+
+
+def _limit_rate(client: Client | None) -> None:
     """Each client by itself, as the token names it."""
     rates = cast("Rates | None", current_app.extensions["jaki_cds_rates"])
     if rates is not None:
-        rates.check(g.get("client") or request.remote_addr or "")
+        rates.check(_name(client) or request.remote_addr or "")
 
 
 def _discovery() -> Response:
@@ -90,13 +130,14 @@ def _discovery() -> Response:
 def _hook_view(service: Service) -> Callable[[], Response]:
     def call_hook() -> Response:
         g.exchange = exchange = Exchange(g.request_id, service.id, CALL)
-        _require_client()
-        _limit_rate()
+        client = _require_client(f"/cds-services/{service.id}")
+        exchange.client = _name(client)
+        _limit_rate(client)
         settings = runtime().settings
         call = read_call(service, read_body(request, settings.max_body_bytes), settings)
         exchange.call = call
-        answered = pipeline.respond(call, runtime())
-        body = shaped(answered.body, g.get("profile") or settings.profile)
+        answered = pipeline.respond(call, _fetching_for(client, call))
+        body = shaped(answered.body, settings.profile if client is None else client.profile)
         exchange.answer = replace(answered, body=body)
         cards = body["cards"]
         if isinstance(cards, list):
@@ -111,8 +152,10 @@ def _feedback_view(service: Service) -> Callable[[], Response]:
     def take_feedback() -> Response:
         """Counts and keeps the outcomes. A card that is not known is no error: it may be older than the store."""
         g.exchange = exchange = Exchange(g.request_id, service.id, FEEDBACK)
-        _require_client()
-        _limit_rate()
+        own = f"/cds-services/{service.id}"
+        client = _require_client(f"{own}/feedback", own)
+        exchange.client = _name(client)
+        _limit_rate(client)
         exchange.feedback = check_feedback(read_body(request, runtime().settings.max_body_bytes))
         for item in exchange.feedback:
             metrics().count_feedback(service.id, item["outcome"])
@@ -127,11 +170,15 @@ def _healthz() -> Response:
 
 
 def _readyz() -> Response:
-    """The store takes entries. A worker that runs has loaded its tables: a fault in them stops the start."""
-    runtime()
-    kept = store()
+    """The store takes entries and knows used tokens; a worker that runs has loaded its tables."""
+    kept, door = store(), runtime().door
     if kept is not None and not kept.is_ready():
         raise Unavailable("The store of the records cannot be reached, or entries wait in its spool.")
+    if door is not None and door.clients:
+        try:
+            door.guard.check()
+        except GuardUnavailable:
+            raise Unavailable() from None
     return answer({"status": "ready"})
 
 

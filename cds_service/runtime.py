@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
+from cds_service.auth import Door
+from cds_service.clients import load_clients
 from cds_service.demo.own_server import OwnServer
 from cds_service.json_reader import read_json
+from cds_service.replay_guard import ReplayGuard
 from cds_service.settings import Settings
 from fhir_mappings import prefetch
 from fhir_mappings.client import FetchPolicy, FhirClient
@@ -24,7 +27,11 @@ def utc_today() -> date:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Settings, knowledge and clock of the running service."""
+    """Settings, knowledge and clock of the running service.
+
+    ``client``: what fetches for the call at hand; outside demo mode each call brings its own client's.
+    ``door``: who may call; ``None`` in demo mode, which knows no clients.
+    """
 
     settings: Settings
     tables: Tables
@@ -34,6 +41,7 @@ class Runtime:
     site_codes: SiteCodes = NO_SITE_CODES
     count_unknown: Callable[[Mapping[tuple[str, str], int]], None] = lambda counted: None
     """Takes note of the codes that nobody knows, by resource type and code system."""
+    door: Door | None = None
 
 
 def make_runtime(settings: Settings) -> Runtime:
@@ -48,11 +56,18 @@ def make_runtime(settings: Settings) -> Runtime:
         policy=load_policy(settings.site),
         client=_client(settings),
         site_codes=load_site_codes(settings.site),
+        door=_door(settings),
     )
 
 
+def _door(settings: Settings) -> Door | None:
+    if settings.demo:
+        return None
+    return Door(load_clients(settings) if settings.clients else (), ReplayGuard(settings.token_store))
+
+
 def _client(settings: Settings) -> OwnServer | None:
-    """The FHIR client of demo mode: this machine only. Outside it no FHIR server is configured yet."""
+    """The FHIR client of demo mode: this machine only. Outside it each caller has one of its own."""
     if not settings.demo:
         return None
     policy = FetchPolicy(allow_loopback=True, allow_http=True, deadline_ms=settings.fetch_deadline_ms)

@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
 from cds_service.profiles import DEFAULT, PROFILES
 
 PREFIX = "JAKI_CDS_"
+STORE, NO_STORE = "sqlite:///var/jaki-cds.sqlite", "none"
 MEBIBYTE = 1024 * 1024
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?")
@@ -35,13 +39,19 @@ class Settings:
     fetch_deadline_ms: int = 2000
     public_base_url: str | None = None
     site: Path | None = None
+    clients: Path | None = None
     log_level: str = "info"
     profile: str = DEFAULT
     calls_per_second: int = 50
-    store: str = "sqlite:///var/jaki-cds.sqlite"
+    store: str = STORE
     store_key: Path | None = None
     retention_days: int = 0
     metrics_port: int = 0
+
+    @property
+    def token_store(self) -> str:
+        """The database that remembers used tokens; there is one also where calls are not recorded."""
+        return STORE if self.store == NO_STORE else self.store
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +115,19 @@ def _file(text: str) -> Path | None:
 
 
 def _store(text: str) -> str:
-    if not re.fullmatch(r"none|(?:sqlite|postgresql)(?:\+[a-z]+)?://.+", text):
-        raise ValueError("is neither a database URL nor none")
-    return text
+    if text == NO_STORE:
+        return text
+    try:
+        url = make_url(text)
+    except (SQLAlchemyError, ValueError):
+        raise ValueError(f"is neither the address of a database nor {NO_STORE}") from None
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    if url.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise ValueError("is of a kind of database that is not supported")
+    if url.drivername == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ValueError("names no file, so the worker processes would share nothing")
+    return url.render_as_string(hide_password=False)
 
 
 def _log_level(text: str) -> str:
@@ -169,6 +189,14 @@ SETTINGS: tuple[Setting, ...] = (
         _file,
     ),
     Setting(
+        "clients",
+        "",
+        "path of a YAML file",
+        "The clients that may call, with their keys (`docs/connecting.md`). Needed outside demo mode; a "
+        "fault in it stops the start.",
+        _file,
+    ),
+    Setting(
         "log_level",
         "info",
         ", ".join(f"`{level}`" for level in LOG_LEVELS),
@@ -192,9 +220,10 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "store",
-        "sqlite:///var/jaki-cds.sqlite",
-        "`sqlite:///path`, `postgresql://user@host/name`, `none`",
-        "Where calls and feedback are recorded (docs/audit.md). `none` records nothing.",
+        STORE,
+        f"`sqlite:///path`, `postgresql://user@host/name`, `{NO_STORE}`",
+        "The database in which calls and feedback are recorded (docs/audit.md) and used tokens remembered. "
+        f"`{NO_STORE}` records nothing; used tokens are then remembered in `var/`.",
         _store,
     ),
     Setting(

@@ -31,7 +31,7 @@ import ssl
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -530,6 +530,8 @@ class _Target:
 class _Errand:
     """The fetch of one key over its pages, on a thread of its own; `settle` may be called at any time."""
 
+    media_types = _MEDIA_TYPES
+
     def __init__(self, client: FhirClient, root: _Place, token: _Secret | None, target: _Target, end: float):
         self._policy, self._read_json = client.policy, client.read_json
         self._root, self._token, self._target, self._end = root, token, target, end
@@ -670,7 +672,7 @@ class _Errand:
         """The decompressed body. Its size is counted while it grows, never taken from a header."""
         media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         coding = response.headers.get("Content-Encoding", "").strip().lower()
-        if media_type not in _MEDIA_TYPES or coding not in _CODINGS:
+        if media_type not in self.media_types or coding not in _CODINGS:
             raise _failed("the answer is not FHIR JSON")
         body = bytearray()
         try:
@@ -704,6 +706,25 @@ class _Errand:
             raise _failed("the answer is not FHIR JSON")
         if _is_error(body):
             raise _failed("the server answered with an OperationOutcome")
+        return body
+
+
+class _DocumentErrand(_Errand):
+    """The fetch of one JSON object that is no FHIR resource (a client's key set)."""
+
+    media_types = _MEDIA_TYPES | {"application/jwk-set+json", "text/plain"}
+
+    def _fetch(self, session: _Session) -> Fetched:
+        session.headers["Accept"] = "application/jwk-set+json, application/json"
+        return Fetched(FetchState.OK, self._get(session, self._target.url))
+
+    def _parse(self, raw: bytes) -> dict[str, Any]:
+        try:
+            body = self._read_json(raw)
+        except Exception:
+            raise _failed("the answer is not JSON") from None
+        if not isinstance(body, dict):
+            raise _failed("the answer is not a JSON object")
         return body
 
 
@@ -873,7 +894,17 @@ class FhirClient:
             return Fetched(FetchState.NOT_FETCHABLE, why="the link to the next page cannot be read")
         return self.fetch_all(base, token, {"next": link}, deadline_ms=deadline_ms)["next"]
 
-    def _run(self, gate: _Gate, errands: list[_Errand], end: float) -> list[Fetched]:
+    def document(self) -> Fetched:
+        """The JSON object at the policy's first base itself, with all guards of a FHIR call and no token.
+
+        For what a site configures by its address, such as a client's key set.
+        """
+        end = time.monotonic() + self.policy.deadline_ms / 1000
+        root = self._bases[0]
+        errand = _DocumentErrand(self, root, None, _Target(root.url, ""), end)
+        return self._run(self._gate(root), [errand], end)[0]
+
+    def _run(self, gate: _Gate, errands: Sequence[_Errand], end: float) -> list[Fetched]:
         ticket = gate.breaker.admit()
         if ticket is None:
             resting = Fetched(FetchState.NOT_FETCHABLE, why="the server failed repeatedly and is left alone")

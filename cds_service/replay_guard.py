@@ -1,0 +1,145 @@
+"""Every token counts once (``jti``): a table that all threads, workers and machines share.
+
+One row is inserted for each accepted token, and the database's uniqueness decides who was first. Only a
+hash of issuer and ``jti`` is stored, until the token has expired for good.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Engine,
+    LargeBinary,
+    MetaData,
+    Table,
+    bindparam,
+    create_engine,
+    event,
+    select,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+BUSY_SECONDS: Final = 3
+SECONDS_BETWEEN_SWEEPS: Final = 60.0
+
+_metadata = MetaData()
+_seen = Table(
+    "token_seen",
+    _metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("expires", BigInteger, nullable=False, index=True),
+)
+
+
+_ASKED = select(_seen.c.expires).where(_seen.c.digest == bindparam("wanted"))
+
+
+class GuardUnavailable(Exception):
+    """The store cannot be asked, so nobody knows whether a token was used before."""
+
+
+class ReplayGuard:
+    """Remembers tokens in the database at ``url`` (SQLAlchemy; SQLite or PostgreSQL).
+
+    The connection is made at the first use in each process, since connections do not survive a fork.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
+        self._url = url
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._owner = 0
+        self._swept_at = 0.0
+
+    def first_use(self, issuer: str, jti: str, expires: float) -> bool:
+        """Whether this token was never seen; from now on it was. ``expires``: seconds since 1970.
+
+        Raises:
+            GuardUnavailable: the store does not answer. The call must then be refused, not let in.
+        """
+        now, digest = self._clock(), _digest(issuer, jti)
+        try:
+            with self._connected().connect() as connection:
+                # Asked first without a lock for writing: a flood of one token must not hold up the others.
+                if connection.execute(_ASKED, {"wanted": digest}).first() is not None:
+                    return False
+                try:
+                    connection.execute(_seen.insert(), {"digest": digest, "expires": int(expires) + 1})
+                except IntegrityError:
+                    return False
+                if now - self._swept_at >= SECONDS_BETWEEN_SWEEPS:
+                    self._swept_at = now
+                    connection.execute(_seen.delete().where(_seen.c.expires < int(now)))
+        except (SQLAlchemyError, OSError) as fault:
+            raise GuardUnavailable(type(fault).__name__) from None
+        return True
+
+    def seen(self, issuer: str, jti: str) -> bool:
+        """Whether the token was used; nothing is changed. Raises ``GuardUnavailable`` likewise."""
+        try:
+            with self._connected().connect() as connection:
+                return connection.execute(_ASKED, {"wanted": _digest(issuer, jti)}).first() is not None
+        except (SQLAlchemyError, OSError) as fault:
+            raise GuardUnavailable(type(fault).__name__) from None
+
+    def check(self) -> None:
+        """Raises ``GuardUnavailable`` where the store cannot be reached; makes the table if need be."""
+        self.seen("", "")
+
+    def close(self) -> None:
+        with self._lock:
+            if self._engine is not None:
+                self._engine.dispose()
+            self._engine = None
+
+    def _connected(self) -> Engine:
+        with self._lock:
+            if self._engine is None or self._owner != os.getpid():
+                self._engine, self._owner = _open(self._url), os.getpid()
+            return self._engine
+
+
+def _digest(issuer: str, jti: str) -> bytes:
+    # The length keeps ("a", "bc") and ("ab", "c") apart.
+    text = f"{len(issuer)}:{issuer}{jti}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _open(url: str) -> Engine:
+    where = make_url(url)
+    embedded = where.get_backend_name() == "sqlite"
+    if embedded and where.database and where.database != ":memory:":
+        Path(where.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        where,
+        connect_args={"timeout": BUSY_SECONDS} if embedded else {"connect_timeout": BUSY_SECONDS},
+        # Each statement stands alone: the insert is the whole decision.
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
+        pool_timeout=BUSY_SECONDS,
+    )
+    if embedded:
+        event.listen(engine, "connect", _use_wal)
+    with suppress(SQLAlchemyError):
+        # Two processes that start together may both try to make the table: the later one finds it.
+        _metadata.create_all(engine)
+    _metadata.create_all(engine)
+    return engine
+
+
+def _use_wal(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    # A power cut may lose the last instants; the tokens of then are stale in minutes.
+    connection.execute("PRAGMA synchronous=NORMAL")
