@@ -232,10 +232,11 @@ def as_text(found: Json) -> Iterator[str]:
             yield "Not assessed: it names another patient, or its drug is not covered or could not be resolved."
             continue
         yield from _order_text(order)
-    if found["rejected"]:
+    rejected_ = found.get("rejected", ())  # the record of a call keeps no list of them
+    if rejected_:
         yield ""
         yield "Resources that were not used"
-    for one in found["rejected"]:
+    for one in rejected_:
         fact = f" (for {name_of(one['fact'])})" if "fact" in one else ""
         yield f"  {one['resource']}{fact}: {one['why']}"
 

@@ -47,7 +47,9 @@ def test_a_start_validates_the_newest_and_the_months_before(validated: Counter[s
         draft("tofacitinib", 4), weight=None, height=None, creatinine=None, bloods={}, results=results({})
     )
     assert given(found) == "TOFA-DOSE-04"
-    assert validated["29463-7"] == 1, "one weight is enough, where it is plausible"
+    assert validated["29463-7"] <= 2, (
+        "a plausible weight, and the one behind it, which may be of the same moment"
+    )
     assert validated["751-8"] == 1, "one neutrophil count is enough, where no course is running"
     assert 0 < sum(validated.values()) < MANY / 20
 

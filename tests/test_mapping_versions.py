@@ -469,7 +469,7 @@ def test_a_modified_draft_is_never_compared_and_never_changed() -> None:
     found = cards(hook_request([modified]))
     assert updates(cards(hook_request([draft("tofacitinib", 1)])))
     assert not updates(found)
-    assert "carries a modifier that this service does not know" in texts(found)
+    assert "The drafted order carries a modifier" in texts(found)
 
 
 @pytest.mark.parametrize("status", ["unknown", "Current problem", "active", "recurrence"])

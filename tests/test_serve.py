@@ -42,7 +42,7 @@ def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A service process on a free port that answers; killed at the end if it still runs."""
     port = free_port()
     command = [sys.executable, "-m", "cds_service.cli", "serve", "--port", str(port), *options]
-    environment = {**os.environ, "JAKI_CDS_STORE": "none"}
+    environment = {"JAKI_CDS_STORE": "none", **os.environ}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         end = time.monotonic() + START_SECONDS

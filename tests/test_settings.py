@@ -37,7 +37,7 @@ GOOD: list[tuple[str, str, str, object]] = [
     ("PUBLIC_BASE_URL", "https://cds.example.org/jaki/", "public_base_url", "https://cds.example.org/jaki"),
     ("LOG_LEVEL", "error", "log_level", "error"),
     ("STORE", "none", "store", "none"),
-    ("STORE", "postgresql://jaki@db/jaki", "store", "postgresql://jaki@db/jaki"),
+    ("STORE", "postgresql://jaki@db/jaki", "store", "postgresql+psycopg://jaki@db/jaki"),
     ("RETENTION_DAYS", "365", "retention_days", 365),
 ]
 
