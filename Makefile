@@ -12,7 +12,7 @@ RUN_READY := $(VENV)/.ready-to-run
 DEV_READY := $(VENV)/.ready-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help run test slow check format page mutate samples bench lock clean
+.PHONY: help run test slow exhaustive check format page mutate samples bench lock clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,8 +23,11 @@ run: $(RUN_READY) ## the service in demo mode on http://127.0.0.1:8000 (PORT=900
 test: $(DEV_READY) ## every quick test
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-slow: $(DEV_READY) ## the exhaustive and long tests that make test leaves out
+slow: $(DEV_READY) ## the long tests that make test leaves out
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
+
+exhaustive: $(DEV_READY) ## the tests that take many minutes, for a release
+	$(BIN)/python -m pytest -n auto --dist worksteal -m exhaustive
 
 check: $(DEV_READY) ## formatter, linter, type checker, table lint, layer test
 	$(BIN)/ruff format --check $(PACKAGES) tests

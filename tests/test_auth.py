@@ -926,6 +926,7 @@ def test_the_public_sandbox_is_a_client_in_demo_mode_only(tmp_path: Path) -> Non
         load_clients(settings_for(path))
 
 
+@pytest.mark.slow
 def test_a_real_service_with_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAKI_CDS_CLIENTS", str(write_clients(tmp_path, GOOD_FILE)))
     monkeypatch.setenv("JAKI_CDS_PUBLIC_BASE_URL", BASE)

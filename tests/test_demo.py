@@ -410,6 +410,7 @@ def test_only_our_own_address_is_answered_without_the_network(base: str, own: bo
     assert not is_own(base)  # outside a request nobody knows the address
 
 
+@pytest.mark.slow
 def test_a_service_that_fetches_from_itself_never_waits_for_itself() -> None:
     """More calls at once than threads; each needs a dozen searches of the same service."""
     with running("--demo", "--workers", "1", "--threads", "2") as (_, port):

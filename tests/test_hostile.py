@@ -374,6 +374,7 @@ def test_http_9_no_version_of_the_server_is_told(port: int, raw: bytes) -> None:
 # --- HTTP-10: slow clients (with a buffering proxy: deploy/) ---------------------------------------
 
 
+@pytest.mark.slow
 def test_http_10_a_client_that_does_not_finish_its_header_is_given_up(port: int) -> None:
     """As many as the service has threads: it is back after some seconds, not stopped for good."""
     stalled = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(4)]

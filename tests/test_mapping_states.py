@@ -130,6 +130,7 @@ def assert_nothing_is_silent(vector: Vector, hook: str) -> None:
         assert cards, (hook, vector, "nobody can know what the child is taking")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("key", KEYS)
 def test_each_state_of_each_key(key: str, hook: str) -> None:
@@ -167,7 +168,7 @@ def test_states_drawn_by_chance() -> None:
         assert_nothing_is_silent(vector, HOOKS[index % len(HOOKS)])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("hook", HOOKS)
 def test_each_pair_of_states_of_each_pair_of_keys(hook: str) -> None:
     others = [state for state in STATES if state != "present"]

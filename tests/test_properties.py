@@ -296,7 +296,14 @@ def _keys() -> list[str]:
 
 
 @pytest.mark.parametrize("who", CHILDREN_WITH_LESS)
-@pytest.mark.parametrize("drug", ["tofacitinib", "baricitinib", "ruxolitinib"])
+@pytest.mark.parametrize(
+    "drug",
+    [
+        "tofacitinib",
+        pytest.param("baricitinib", marks=pytest.mark.slow),
+        pytest.param("ruxolitinib", marks=pytest.mark.slow),
+    ],
+)
 def test_losing_a_key_never_makes_a_dose_firm(who: str, drug: str) -> None:
     drafted = [draft(drug, 4)]
     before = firmness(cards(hook_request(drafted, prefetch_of(**CHILDREN_WITH_LESS[who]))))

@@ -285,6 +285,7 @@ def test_a_captured_answer_that_differs_is_told_by_finding(
     assert "came:    TOFA-DOSE-08 MedicationRequest/draft-1 (hit, warning)" in said
 
 
+@pytest.mark.slow
 def test_a_long_run_keeps_the_order_over_several_processes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,13 @@ def answered(request: Json) -> Json:
     return body
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if index % 8 == 0 else pytest.param(name, marks=pytest.mark.slow)
+        for index, name in enumerate(NAMES)
+    ],
+)
 def test_a_sample_without_prefetch_gets_the_same_answer(name: str) -> None:
     request = request_of(name)
     data = request["prefetch"]

@@ -115,6 +115,7 @@ def test_http_1_a_too_large_body_is_refused_before_it_is_sent(port: int) -> None
     assert time.monotonic() - start < 2
 
 
+@pytest.mark.slow
 def test_http_10_a_body_that_stalls_costs_a_few_seconds_and_no_more(port: int) -> None:
     start = time.monotonic()
     status, _, body = exchange(port, head("Content-Length: 100") + b"{")
@@ -150,6 +151,7 @@ def test_metrics_add_up_over_the_workers(port: int) -> None:
     assert count() - before == 20
 
 
+@pytest.mark.slow
 def test_obs_3_metrics_may_have_a_listener_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     other = free_port()
     monkeypatch.setenv("JAKI_CDS_METRICS_PORT", str(other))
@@ -173,6 +175,7 @@ def test_it_stops_cleanly_and_logs_one_json_line_per_request(stop: signal.Signal
     assert [(json.loads(line)["event"], json.loads(line)["status"]) for line in lines] == [("answered", 200)]
 
 
+@pytest.mark.slow
 def test_obs_2_a_call_in_flight_is_answered_when_it_is_told_to_stop() -> None:
     """It waits for a FHIR server that says nothing while SIGTERM comes in."""
     body = BODY | {"prefetch": {}}

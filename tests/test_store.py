@@ -237,7 +237,7 @@ def test_aud_2_a_kill_loses_no_acknowledged_entry(url: str, store: Store, tmp_pa
     assert_nothing_lost(store, acknowledged)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_aud_2_a_hundred_kills_lose_no_acknowledged_entry(url: str, store: Store, tmp_path: Path) -> None:
     acknowledged = kill_rounds(url, tmp_path, 100)
     assert_nothing_lost(store, acknowledged)
