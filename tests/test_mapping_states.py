@@ -144,6 +144,7 @@ def test_each_state_of_all_keys_at_once(hook: str, state: str) -> None:
     assert_nothing_is_silent(dict.fromkeys(KEYS, state), hook)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", KEYS)
 def test_each_state_reaches_the_findings_as_its_own_reason(key: str) -> None:
     """At least one check of one drug lacks something for this very reason, and did not before."""

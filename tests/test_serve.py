@@ -163,6 +163,7 @@ def test_obs_3_metrics_may_have_a_listener_of_their_own(monkeypatch: pytest.Monk
             assert (status, b"jaki_cds_requests_total" in body) == (200, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_cleanly_and_logs_one_json_line_per_request(stop: signal.Signals) -> None:
     with running("--demo", "--workers", "1") as (process, port):
