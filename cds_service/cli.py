@@ -99,6 +99,7 @@ def serve(options: argparse.Namespace) -> int:
             "demo mode asks no client who it is, so it listens on loopback only; "
             "use --host 127.0.0.1 or leave it out."
         )
+    _check_site(settings)
     _check_clients(settings, options.host)
     _check_free(options.host, options.port)
 
@@ -107,6 +108,21 @@ def serve(options: argparse.Namespace) -> int:
     store = open_store(settings)
     Server(settings, options.host, options.port, options.workers, options.threads, store).run()
     return 0
+
+
+def _check_site(settings: Settings) -> None:
+    """The site file and the code maps that it names can be used; a fault stops the start on one line."""
+    from fhir_mappings.site_codes import load_site_codes
+    from guideline.policy import load_policy
+    from guideline.yaml_text import YamlFault
+
+    try:
+        load_policy(settings.site)
+        load_site_codes(settings.site)
+    except YamlFault as fault:
+        raise CommandError(" ".join(f"JAKI_CDS_SITE: {fault}".split())) from None
+    except OSError as fault:
+        raise CommandError(f"JAKI_CDS_SITE: {fault.filename}: {fault.strerror}.") from None
 
 
 def open_store(settings: Settings) -> Store | None:

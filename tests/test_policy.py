@@ -51,7 +51,7 @@ def test_a_site_replaces_single_values_and_keeps_the_rest(tmp_path: Path) -> Non
 
 
 def test_a_site_file_may_leave_the_policy_alone(tmp_path: Path) -> None:
-    assert load_policy(site(tmp_path, "clients: []\n")) == load_policy()
+    assert load_policy(site(tmp_path, "code_maps: []\n")) == load_policy()
 
 
 WRONG = [

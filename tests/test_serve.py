@@ -223,6 +223,20 @@ def test_a_start_that_is_refused_says_why_on_one_line(
     assert len(errors.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "text", ["policy:\n  freshness:\n    weight: many\n", "freshness:\n  weight: 30\n", "policy: [weight\n"]
+)
+def test_a_fault_in_the_site_file_stops_the_start_on_one_line(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text(text, encoding="utf-8")
+    monkeypatch.setenv("JAKI_CDS_SITE", str(site))
+    assert main(["serve", "--demo", "--port", str(free_port())]) == 2
+    told = capsys.readouterr().err
+    assert "site.yaml" in told and told.count("\n") == 1
+
+
 def test_a_port_in_use_is_told_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
