@@ -88,6 +88,7 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
         "without withholds",
     ): "a critical row withholds the dose by itself (ruling 2)",
     ("BARI-ESCALATE", "BARI-JDM-03", "monthsOnDrug >= 3 made >= 2"): _OUTRANKED,
+    ("BARI-ESCALATE", "BARI-JDM-03", "condition monthsOnDrug >= 3 dropped"): _OUTRANKED,
     ("BARI-CHECK", "BARI-JDM-03", "without withholds"): _ALSO,
     ("REN-IFN", "REN-BARI-03", "condition egfrCrossed no dropped"): _OUTRANKED,
     ("REN-IFN", "REN-BARI-03", "egfrCrossed no made no | yes"): _OUTRANKED,
