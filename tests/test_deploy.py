@@ -161,6 +161,7 @@ def ask(port: int, method: str, path: str, body: bytes | Iterator[bytes] | None 
         connection.close()
 
 
+@pytest.mark.slow
 @needs_nginx
 def test_calls_pass_and_operators_pages_do_not(tls_port: int) -> None:
     raw = json.dumps(BODY).encode()
@@ -174,6 +175,7 @@ def test_calls_pass_and_operators_pages_do_not(tls_port: int) -> None:
     assert (status, json.loads(body)["resourceType"]) == (413, "OperationOutcome")
 
 
+@pytest.mark.slow
 @needs_nginx
 def test_old_tls_is_refused(tls_port: int) -> None:
     for version, taken in ((ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True)):
@@ -189,6 +191,7 @@ def test_old_tls_is_refused(tls_port: int) -> None:
                 context.wrap_socket(connection).close()
 
 
+@pytest.mark.slow
 @needs_nginx
 def test_http_10_two_hundred_stalled_connections_do_not_stop_good_calls(tls_port: int) -> None:
     """Half of them stall in the header, half in the body."""
