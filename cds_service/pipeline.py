@@ -23,7 +23,6 @@ from cds_service.envelope import HookCall
 from cds_service.runtime import Runtime
 from fhir_mappings.dosage import write_dosage
 from fhir_mappings.drafts import DraftedOrder, fhir_version, read_draft, running_drafts
-from fhir_mappings.elements import is_modified
 from fhir_mappings.lists import only_draft, read_flags
 from fhir_mappings.site_codes import as_it_came
 from guideline.assess import assess, assess_beyond, assess_ending, watch
@@ -87,9 +86,7 @@ def _order_cards(
     assessed = case.steps.keep(assess(case.record, draft, runtime.tables, runtime.policy))
     requests = new_request(call) if fhir_version(order.resource) == "R4" else None
     # Each suggestion sets a whole day's dose: with several drafts of one drug, accepting all would multiply it.
-    # Nor is one set on an order whose meaning an unknown modifier changes.
-    settable = len(same) == 1 and order.resource.get("id") and not is_modified(order.resource)
-    dosage = _dosage(assessed, order) if settable else None
+    dosage = _dosage(assessed, order) if len(same) == 1 and order.resource.get("id") else None
     return cards_for(OrderToCard(assessed, as_it_came(order.resource), dosage, requests), occasion)
 
 
