@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,8 @@ class _Fault(Exception):
 
 def load_policy(site: Path | None = None) -> Policy:
     """The defaults, with the values of the site file in their place; raises ``YamlFault`` with the cure."""
-    values = read_yaml(DEFAULTS)
     if site is None:
-        return _policy(values)
+        return _default_policy()
     own = read_yaml(site)
     if not isinstance(own, dict):
         raise YamlFault(f"{site.name}: a site file is a list of names and values; see docs/settings.md")
@@ -91,10 +91,15 @@ def load_policy(site: Path | None = None) -> Policy:
             f'put "{strange}:" below "policy:" if it is a value of the policy, or take it out'
         )
     try:
-        return _policy(_merged(values, own.get("policy", {}), ""))
+        return _policy(_merged(read_yaml(DEFAULTS), own.get("policy", {}), ""))
     except _Fault as fault:
         keys = ("policy", *filter(None, fault.key.split(".")))
         raise YamlFault(f"{site.name}{line_of(site, keys)}: {fault}") from None
+
+
+@cache
+def _default_policy() -> Policy:
+    return _policy(read_yaml(DEFAULTS))
 
 
 def _merged(base: Mapping[str, Any], own: Any, place: str) -> dict[str, Any]:
