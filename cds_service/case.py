@@ -132,14 +132,14 @@ def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on:
     drafts = runtime.site_codes.translated(drafts_of(call))
     steps.supplies.update(complete(call, runtime, supplies))
     pool = _pool(call, drafts, steps.supplies, runtime)
-    patient = find_patient(pool, call.patient_id)
-    if patient is None:
+    patients = find_patient(pool, call.patient_id)
+    if not patients:
         raise CannotAnswer(
             "The Patient is neither in the prefetch nor obtainable from fhirServer (key patient)."
         )
     runtime.count_unknown(count_unknown(pool))
     lists = read_lists(pool, call.patient_id, resources_of(drafts), on)
-    return Case(pool, lists, gather(patient, pool, lists, on), steps)
+    return Case(pool, lists, gather(patients, pool, lists, on), steps)
 
 
 @contextmanager

@@ -23,12 +23,12 @@ from fhir_mappings.elements import (
     status_of,
     texts,
 )
-from fhir_mappings.panels import results_of
+from fhir_mappings.panels import WITHDRAWN, results_of
 from fhir_mappings.prefetch import Pool
 from guideline.facts import vocabulary
 from guideline.record import Answer, Answers
 
-_FINAL = ("final", "amended", "corrected")
+_FINAL = ("final", "amended", "corrected", "appended")  # the last of a DiagnosticReport
 _POSITIVE = frozenset(
     {"result-positive", "result-detected", "pregnancy", "pregnancy-test-positive", "lactation"}
 )
@@ -43,8 +43,8 @@ _UNCLEAR_WORDS = re.compile(r"\b(equivocal|indeterminate|borderline|unknown|inva
 _CURRENT_SMOKER = "smoking-current"
 
 
-def read_answers(pool: Pool, patient_id: str, today: date) -> dict[str, Answers]:
-    """Every question of the vocabulary (``from: answers``), newest first."""
+def read_answers(pool: Pool, patient_id: str, today: date) -> tuple[dict[str, Answers], tuple[str, ...]]:
+    """Every question of the vocabulary (``from: answers``), newest first, and those with a result not yet final."""
     wanted: dict[str, list[str]] = {}
     found: dict[str, list[Answer]] = {}
     for name, kind in vocabulary().items():
@@ -52,20 +52,26 @@ def read_answers(pool: Pool, patient_id: str, today: date) -> dict[str, Answers]
             found[name] = []
             for concept in kind.concepts:
                 wanted.setdefault(concept, []).append(name)
+    not_final: list[str] = []
     reports = ((report, reference(report)) for report in pool.of("DiagnosticReport"))
     results = ((result.resource, result.source) for result in results_of(pool, patient_id))
     for resource, source in (*results, *reports):
         for part, names in _parts(resource, wanted):
-            if not is_of_patient(resource, patient_id) or status_of(resource) not in _FINAL:
+            if not is_of_patient(resource, patient_id):
+                continue
+            status = status_of(resource)
+            if status not in _FINAL:
+                not_final += () if status in WITHDRAWN else names
                 continue
             of_other = is_of_other_focus(resource, patient_id)
             answer = _answer(resource, part, source, today, of_other=of_other)
             for name in names:
                 found[name].append(answer)
-    return {
+    read = {
         name: Answers(tuple(sorted(answers, key=_newest_first, reverse=True)), pool.gap("answers", name))
         for name, answers in found.items()
     }
+    return read, tuple(not_final)
 
 
 def _parts(resource: Resource, wanted: Mapping[str, list[str]]) -> Iterator[tuple[Resource, tuple[str, ...]]]:
@@ -105,7 +111,7 @@ def _when(resource: Resource) -> date | None:
 
 def _meaning(resource: Resource) -> str:
     """positive, negative or unclear: by code first, then by interpretation, then by plain words."""
-    value = resource.get("valueCodeableConcept")
+    value = resource.get("valueCodeableConcept") or resource.get("conclusionCode")  # of a DiagnosticReport
     concepts = concepts_in(value)
     if concepts & _POSITIVE or _CURRENT_SMOKER in concepts:
         return "unclear" if _negated(value) else "positive"

@@ -144,7 +144,7 @@ def is_of_patient(resource: Resource, patient_id: str) -> bool:
     """Whether the resource is about this child. One that names no subject is taken as found by the search."""
     subject = resource.get("subject") or resource.get("patient")
     text = subject.get("reference") if isinstance(subject, Mapping) else subject
-    if not isinstance(text, str) or text.startswith(("#", "urn:")):
+    if not isinstance(text, str) or text.startswith(("#", "urn:")) or text == f"Patient/{patient_id}":
         return True
     return relative_reference(text) in (f"Patient/{patient_id}", patient_id)
 
@@ -159,5 +159,6 @@ def is_of_other_focus(resource: Resource, patient_id: str) -> bool:
 
 
 def is_modified(resource: Resource) -> bool:
-    """Whether a modifierExtension changes what the resource means; then it cannot be used."""
-    return bool(resource.get("modifierExtension"))
+    """Whether a modifierExtension, or rules agreed elsewhere (``implicitRules``), change what the resource (or
+    element) means; then it cannot be used."""
+    return bool(resource.get("modifierExtension") or resource.get("implicitRules"))

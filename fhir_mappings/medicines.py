@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
-from fhir_mappings.elements import Resource, codings, concepts_in, is_modified, texts
+from fhir_mappings.elements import Resource, codings, concepts_in, is_modified, status_of, texts
 from fhir_mappings.prefetch import Pool
 from fhir_mappings.products import Product, listed, read_product
 from fhir_mappings.systems import ATC, canonical
@@ -18,7 +18,15 @@ from guideline.doses import Form
 from guideline.sources import solution_mg_per_ml
 
 JAK_INHIBITORS = ("tofacitinib", "baricitinib", "ruxolitinib")
-_TOPICAL_WORDS = re.compile(r"\b(cream|ointment|gel|topical|cutaneous|eye|ophthalmic)\b")
+_LOCAL_WORDS = re.compile(
+    r"\b(cream|ointment|gel|lotion|shampoo|topical|cutaneous|skin|scalp|eye|ophthalmic|ear|otic)\b"
+)
+_SYSTEMIC_WORDS = re.compile(
+    r"\b(capsules?|caps|tablets?|tabs?|oral|orally|mouth|suspension|injection|infusion|intravenous|subcutaneous)\b"
+)
+_SYSTEMIC_ROUTES = frozenset({"route-oral", "route-intravenous", "route-subcutaneous"})
+_LOCAL_TOO = frozenset({"ketoconazole", "fluconazole", "tacrolimus", "ciclosporin", "prednisolone"})
+"""Medicines whose one code of RxNorm, SNOMED CT or dm+d stands for the cream and the eye drops as well."""
 _TOPICAL = "ruxolitinib-topical"
 _NOT_COVERED = frozenset({"upadacitinib", "filgotinib", "jak-inhibitor-class"})
 _JAK_CONCEPTS = frozenset({*JAK_INHIBITORS, "upadacitinib", "filgotinib", _TOPICAL})
@@ -82,31 +90,31 @@ def medicine_of(resource: Resource, pool: Pool) -> Medicine:
     if isinstance(both, Mapping):  # R5, and STU3 drafts of some clients
         concept = concept or both.get("concept") or (both if "coding" in both or "text" in both else None)
     medication = pool.resolve(pointer, resource) if pointer is not None else None
-    if medication is not None and is_modified(medication):
+    if medication is not None and (is_modified(medication) or status_of(medication) == "entered-in-error"):
         medication = None  # FHIR forbids reading it
     holders = [concept]
     if medication is not None:
-        holders.append(medication.get("code"))
-        for part in [medication, *(p for p in [medication.get("product")] if isinstance(p, Mapping))]:
-            for ingredient in listed(part.get("ingredient")):
-                if isinstance(ingredient, Mapping):
-                    holders.append(ingredient.get("itemCodeableConcept"))
-                    holders.append(
-                        ingredient.get("item") if isinstance(ingredient.get("item"), Mapping) else None
-                    )
+        holders += [medication.get("code"), *_ingredients(medication, resource, pool)]
     words = [word for holder in holders for word in texts(holder)]
     if isinstance(pointer, Mapping) and isinstance(pointer.get("display"), str):
         words.append(pointer["display"])
     coded = frozenset().union(*(concepts_in(holder) for holder in holders))
     found, by_name = coded, False
+    named = _named(words)
     if not _is_a_medicine(coded):
-        found, by_name = coded | _named(words), True
+        found, by_name = coded | named, bool(named - coded)
     else:
         # A code that says something else does not silence the name of a JAK inhibitor beside it, and two different
         # ones are told as a contradiction, never one of them chosen.
-        named = _named(words) & _JAK_CONCEPTS
+        named &= _JAK_CONCEPTS
         found, by_name = coded | named, bool(named - coded) and not coded & _JAK_CONCEPTS
-    found = _without_topical(found, words, resource)
+    unresolved = pointer is not None and medication is None and not found
+    if _is_local(words, medication, resource):
+        if "ruxolitinib" in found:
+            found = (found - {"ruxolitinib"}) | {_TOPICAL}
+        found -= _LOCAL_TOO
+    if _TOPICAL in found:
+        found -= {"ruxolitinib"}
     product = None
     if any(drug in found for drug in JAK_INHIBITORS):
         raw = [
@@ -118,7 +126,6 @@ def medicine_of(resource: Resource, pool: Pool) -> Medicine:
             product = _of_printed_strength(product)
     nothing = concept is None and pointer is None
     named_by_class = any(_is_substance(holder) for holder in holders)
-    unresolved = pointer is not None and medication is None and not found
     return Medicine(
         found, by_name and bool(found), unresolved, product, nothing or not (coded or words or named_by_class)
     )
@@ -164,17 +171,34 @@ def _named(words: list[str]) -> frozenset[str]:
     )
 
 
-def _without_topical(found: frozenset[str], words: list[str], resource: Resource) -> frozenset[str]:
-    """Route matters: a ruxolitinib cream is not a systemic JAK inhibitor."""
-    if _TOPICAL in found:
-        return found - {"ruxolitinib"}
-    if "ruxolitinib" in found:
-        routes = [
-            dosage.get("route")
-            for dosage in listed(resource.get("dosageInstruction"))
-            if isinstance(dosage, Mapping)
-        ]
-        spoken = [word for route in routes for word in texts(route)]
-        if any(_TOPICAL_WORDS.search(word.lower()) for word in [*words, *spoken]):
-            return (found - {"ruxolitinib"}) | {_TOPICAL}
-    return found
+def _ingredients(medication: Resource, order: Resource, pool: Pool) -> Iterator[object]:
+    """What says what the active ingredients are: concepts, and the codes of resources that are referred to."""
+    for part in (medication, medication.get("product")):  # DSTU2 keeps them under "product"
+        for ingredient in listed(part.get("ingredient")) if isinstance(part, Mapping) else ():
+            if not isinstance(ingredient, Mapping) or is_modified(ingredient):
+                continue
+            if ingredient.get("isActive") is False:
+                continue
+            item = ingredient.get("item")
+            yield ingredient.get("itemCodeableConcept")
+            if isinstance(item, Mapping):
+                yield item
+            pointer = ingredient.get("itemReference") or (
+                item.get("reference") if isinstance(item, Mapping) else None
+            )
+            # What is contained stands beside the Medication in the order that contains them both.
+            for holder in (medication, order):
+                if (substance := pool.resolve(pointer, holder)) is not None and not is_modified(substance):
+                    yield substance.get("code")
+
+
+def _is_local(words: list[str], medication: Resource | None, resource: Resource) -> bool:
+    """Whether it is for the skin, the eye or the ear alone, by its form or its route: route matters (pitfall 10)."""
+    dosages = listed(resource.get("dosageInstruction")) + listed(resource.get("dosage"))
+    routes = [dosage.get("route") for dosage in dosages if isinstance(dosage, Mapping)]
+    forms = [] if medication is None else [medication.get("form"), medication.get("doseForm")]
+    spoken = [*words, *(word for told in (*routes, *forms) for word in texts(told))]
+    coded = frozenset().union(*map(concepts_in, routes))
+    if coded & _SYSTEMIC_ROUTES or any(_SYSTEMIC_WORDS.search(word.lower()) for word in spoken):
+        return False
+    return "route-local" in coded or any(_LOCAL_WORDS.search(word.lower()) for word in spoken)

@@ -84,7 +84,6 @@ class Results:
     """All analytes' readings, and what was left out on the way."""
 
     series: Mapping[str, Readings]
-    of_another_patient: int
     not_final: tuple[str, ...]
     unknown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Results in codes that nobody knows -> the empty facts that their unit would fit."""
@@ -99,7 +98,6 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
             series[name] = Readings(_analyte(kind.concepts), today, pool.gap("series", name), [])
             for concept in kind.concepts:
                 facts_of.setdefault(concept, []).append(name)
-    foreign = 0
     not_final: list[str] = []
     unknown: list[Result] = []
     for result in results_of(pool, patient_id):
@@ -110,7 +108,6 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
                 unknown.append(result)
             continue
         if not is_of_patient(resource, patient_id):
-            foreign += 1
             continue
         status = status_of(resource)
         if status not in _USABLE:
@@ -124,7 +121,6 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
     empty = {fact: readings for fact, readings in series.items() if not readings.found}
     return Results(
         series,
-        foreign,
         tuple(dict.fromkeys(not_final)),
         {result.source: fits for result in unknown if (fits := tuple(_fits(result.resource, empty)))},
     )
@@ -317,7 +313,7 @@ def _range(
     ranges = part.get("referenceRange")
     every: list[list[Decimal | None]] = []
     for entry in ranges if isinstance(ranges, list) else ():
-        if not isinstance(entry, Mapping) or not _is_normal_range(entry):
+        if not isinstance(entry, Mapping) or is_modified(entry) or not _is_normal_range(entry):
             continue
         bounds: list[Decimal | None] = []
         for name in ("low", "high"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 from fhir_mappings.elements import Resource, is_modified, read_span, reference
@@ -13,8 +14,15 @@ _OLDEST = 130
 _SEXES = ("male", "female", "other", "unknown")
 
 
-def read_birth(patient: Resource, on: date) -> Birth | Cause:
-    """The birth date, or why it cannot be used (ruling 23)."""
+def read_birth(patients: Sequence[Resource], on: date) -> Birth | Cause:
+    """The birth date, or why it cannot be used (ruling 23). The Patient may have come more than once."""
+    first, *others = dict.fromkeys(_birth_of(patient, on) for patient in patients)
+    if others:
+        return Cause("birthDate", Reason.UNREADABLE, "the Patient came twice, with two birth dates")
+    return first
+
+
+def _birth_of(patient: Resource, on: date) -> Birth | Cause:
     if is_modified(patient):
         return Cause(
             "birthDate", Reason.UNREADABLE, "the Patient carries a modifier that this service does not know"
@@ -39,13 +47,19 @@ def _shown(span: tuple[date, date], written: str) -> str:
     return day[: min(len(written), len(day))]
 
 
-def read_sex(patient: Resource) -> Fact:
+def read_sex(patients: Sequence[Resource]) -> Fact:
+    """The sex on record; unreadable where the Patient came more than once and they differ."""
+    first, *others = dict.fromkeys(map(_sex_of, patients))
+    return Missing.of("sex", Reason.UNREADABLE) if others else first
+
+
+def _sex_of(patient: Resource) -> Fact:
     gender = patient.get("gender")
     if isinstance(gender, str) and gender in _SEXES:
         return Known(gender, (Evidence("sex", gender, source=reference(patient)),))
     return Missing.of("sex", Reason.ABSENT if gender is None else Reason.UNREADABLE)
 
 
-def find_patient(pool: Pool, patient_id: str) -> Resource | None:
-    """The Patient of the request; another patient's resource is never taken for it."""
-    return next((patient for patient in pool.of("Patient") if patient.get("id") == patient_id), None)
+def find_patient(pool: Pool, patient_id: str) -> tuple[Resource, ...]:
+    """The Patient of the request, each time that it came differently; another patient is never taken for it."""
+    return tuple(patient for patient in pool.of("Patient") if patient.get("id") == patient_id)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fhir_mappings.concepts import codes_of
 from fhir_mappings.site_codes import NO_SITE_CODES, SiteCodes
@@ -143,7 +143,7 @@ def _read_bundle(bundle: Resource, resource_type: str | None) -> Supply:
             if isinstance(url := entry.get("fullUrl"), str):
                 urls[url] = resource
     following = _next_url(bundle)
-    if following is not None and gap is not Reason.FAILED:
+    if (following is not None or _promises_more(bundle, entries)) and gap is not Reason.FAILED:
         gap = Reason.PARTIAL_PAGE
     if found and gap is None and resource_type is not None:
         kinds = {str(r.get("resourceType")) for r in found}
@@ -175,12 +175,24 @@ def _next_url(bundle: Resource) -> str | None:
     return None
 
 
+def _promises_more(bundle: Resource, entries: list[Any]) -> bool:
+    """Whether more matches are said to exist than came: a page whose link to the next one was left out."""
+    total = bundle.get("total")
+    if not isinstance(total, int) or total <= len(entries):
+        return False
+    modes = [
+        e["search"].get("mode") for e in entries if isinstance(e, dict) and isinstance(e.get("search"), dict)
+    ]
+    return total > len(entries) - sum(mode in ("include", "outcome") for mode in modes)
+
+
 class Pool:
     """Every resource of the request by type, each once, and the state of every key of ours.
 
-    References are resolved among them: relative, contained, by ``fullUrl``, and absolute ones to ``server``, the
-    request's own FHIR server (any, where the request names none). ``context`` and ``urls`` are the drafts and what
-    their Bundle calls them.
+    Of two resources that differ under one id nothing tells which is right: both count, and neither answers a
+    reference. References are resolved among them: relative, contained, by ``fullUrl``, and absolute ones to
+    ``server``, the request's own FHIR server (any, where the request names none). ``context`` and ``urls`` are the
+    drafts and what their Bundle calls them.
     """
 
     def __init__(
@@ -195,6 +207,7 @@ class Pool:
         self._by_url = {**{u: r for s in supplies.values() for u, r in s.urls.items()}, **(urls or {})}
         self._by_type: dict[str, list[Resource]] = {}
         self._by_reference: dict[str, Resource] = {}
+        self._contested: dict[str, list[Resource]] = {}
         for supply in supplies.values():
             for resource in supply.resources:
                 self._add(resource)
@@ -208,7 +221,12 @@ class Pool:
             return
         reference = _reference_of(resource)
         if reference is not None and reference in self._by_reference:
-            return
+            if resource == self._by_reference[reference]:
+                return
+            others = self._contested.setdefault(reference, [])
+            if resource in others[:_COMPARED]:
+                return
+            others.append(resource)
         self._remember(resource)
         self._by_type.setdefault(kind, []).append(resource)
 
@@ -220,6 +238,10 @@ class Pool:
     def of(self, *resource_types: str) -> Iterator[Resource]:
         for kind in resource_types:
             yield from self._by_type.get(kind, ())
+
+    def everything(self) -> Iterator[Resource]:
+        for resources in self._by_type.values():
+            yield from resources
 
     def resolve(self, reference: object, holder: Resource) -> Resource | None:
         """The resource that a Reference of ``holder`` points to, or ``None`` where it is not here."""
@@ -234,7 +256,10 @@ class Pool:
             return None
         if text in self._by_url:
             return self._by_url[text]
-        return self._by_reference.get(relative_reference(text)) if is_at(text, self._server) else None
+        wanted = relative_reference(text)
+        if wanted in self._contested or not is_at(text, self._server):
+            return None
+        return self._by_reference.get(wanted)
 
     def gap(self, record_list: str, fact: str | None = None) -> Reason | None:
         """Why a list (or the results of one fact) may be incomplete; the gravest reason of its keys."""
@@ -247,6 +272,8 @@ class Pool:
         return min(found, key=_GRAVITY.index) if found else None
 
 
+_COMPARED: Final = 8
+"""Resources under one id that a further one is compared with; more than that is no record but an attack."""
 _GRAVITY = (Reason.FAILED, Reason.NOT_SUPPLIED, Reason.UNREADABLE, Reason.PARTIAL_PAGE)
 
 

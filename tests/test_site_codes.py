@@ -271,12 +271,12 @@ def test_a_result_in_an_unknown_code_is_named_where_it_could_be_what_is_missing(
     result: Json, named: bool
 ) -> None:
     said = noted(result)
-    assert ("Observation/loc: in a code that this service does not know" in said) is named
+    assert ("Observation/loc: in no code that this service knows" in said) is named
     assert "HB-secret-name" not in said
 
 
 def test_nothing_is_named_where_nothing_is_missing() -> None:
-    assert "does not know; by its unit" not in noted(unknown(), bloods={**NO_HB, "haemoglobin": "12"})
+    assert "in no code that this service knows" not in noted(unknown(), bloods={**NO_HB, "haemoglobin": "12"})
 
 
 LOCAL_ENTRIES: dict[str, Json] = {
