@@ -16,13 +16,14 @@ from cds_service.envelope import HookCall
 from cds_service.errors import CannotAnswer
 from cds_service.runtime import Runtime
 from cds_service.services import SERVICES
-from cds_service.supply import complete, fetch_references, supplies_of
+from cds_service.supply import Source, supplies_of
 from fhir_mappings.drafts import (
     DraftedOrder,
     drafted_orders,
     named_resources,
     other_drafts,
     resources_of,
+    unresolved_medications,
     unresolved_references,
 )
 from fhir_mappings.gather import gather
@@ -41,9 +42,11 @@ _log = logging.getLogger("jaki_cds")
 class Concern:
     """What of a call concerns this guideline: drafts of JAK inhibitors, and of things a child on one should not get.
 
-    ``orders`` may hold drafts whose drug could not be resolved. ``supplies`` are the data read so far.
+    ``orders`` may hold drafts whose drug could not be resolved. ``supplies`` are the data read so far, ``source`` is
+    where more can be fetched.
     """
 
+    source: Source
     supplies: dict[str, Supply]
     orders: tuple[DraftedOrder, ...]
     others: tuple[str, ...]
@@ -98,6 +101,7 @@ def _pool(call: HookCall, drafts: object, supplies: dict[str, Supply], runtime: 
 def concern_of(call: HookCall, runtime: Runtime) -> Concern:
     """What of the call concerns this guideline; read from the drafts alone wherever that is enough."""
     drafts, supplies = runtime.site_codes.translated(drafts_of(call)), supplies_of(call)
+    source = Source(call, runtime)
 
     def read() -> tuple[Pool, list[DraftedOrder]]:
         pool = _pool(call, drafts, supplies, runtime)
@@ -106,7 +110,7 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
     pool, found = read()
     lacking = unresolved_references(found, call.fhir_server)
     if lacking:
-        supplies = {**supplies, **fetch_references(call, runtime, lacking)}
+        supplies = {**supplies, **source.references(lacking)}
         pool, found = read()
     unresolved = [order for order in found if order.medicine.unresolved]
     if unresolved and len(unresolved) == len(found):
@@ -115,23 +119,31 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
         )
     orders = [o for o in found if o.medicine.unresolved or o.medicine.is_jak_inhibitor]
     others = other_drafts(drafts, call.selections, pool, call.patient_id)
-    return Concern(supplies, tuple(orders), tuple(others))
+    return Concern(source, supplies, tuple(orders), tuple(others))
 
 
 def _translated(supplies: dict[str, Supply], runtime: Runtime) -> dict[str, Supply]:
     """The supplies with our codes beside the site's own."""
     translated = runtime.site_codes.translated
     return {
-        name: replace(supply, resources=tuple(map(translated, supply.resources)))
+        name: replace(
+            supply,
+            resources=tuple(map(translated, supply.resources)),
+            urls={url: translated(resource) for url, resource in supply.urls.items()},
+        )
         for name, supply in supplies.items()
     }
 
 
-def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on: date, steps: Steps) -> Case:
+def read_case(call: HookCall, runtime: Runtime, concern: Concern, on: date, steps: Steps) -> Case:
     """The child's record, with everything fetched that was missing. Without the Patient: ``CannotAnswer``."""
     drafts = runtime.site_codes.translated(drafts_of(call))
-    steps.supplies.update(complete(call, runtime, supplies))
+    steps.supplies.update(concern.source.complete(concern.supplies))
     pool = _pool(call, drafts, steps.supplies, runtime)
+    lacking = unresolved_medications(pool, call.patient_id, call.fhir_server)
+    if lacking and (fetched := concern.source.references(lacking)):
+        steps.supplies.update(fetched)
+        pool = _pool(call, drafts, steps.supplies, runtime)
     patients = find_patient(pool, call.patient_id)
     if not patients:
         raise CannotAnswer(

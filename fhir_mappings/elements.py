@@ -15,6 +15,7 @@ from fhir_mappings.systems import canonical
 Resource = Mapping[str, Any]
 LONGEST_CODE = 64
 _FULL_DATE, _YEAR = 10, 4
+_FIRST_YEAR, _LAST_YEAR = 1800, 2300
 _DATE = re.compile(
     r"(?P<year>[0-9]{4})(?:-(?P<month>[0-9]{2})(?:-(?P<day>[0-9]{2})(?:[T ][0-9:.,Z+-]*)?)?)?", re.IGNORECASE
 )
@@ -92,11 +93,14 @@ def status_of(resource: Resource) -> str | None:
 
 
 def read_date(value: object) -> date | None:
-    """The day of a FHIR date, dateTime or instant; a partial date gives its first day (the oldest reading)."""
+    """The day of a FHIR date, dateTime or instant; a partial date gives its first day (the oldest reading).
+
+    0001-01-01 and 9999-12-31 are how databases write "not known" and "open": no dates, like any so far away.
+    """
     if not isinstance(value, str):
         return None
     found = _DATE.fullmatch(value.strip())
-    if found is None:
+    if found is None or not _FIRST_YEAR <= int(found["year"]) <= _LAST_YEAR:
         return None
     try:
         return date(int(found["year"]), int(found["month"] or 1), int(found["day"] or 1))

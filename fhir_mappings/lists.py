@@ -331,8 +331,8 @@ def draft_concepts(resource: Resource, pool: Pool) -> frozenset[str]:
 
 
 def counts_as_taken(resource: Resource) -> bool:
-    """Whether an order or statement, of a status that says so, is of a medicine that the child takes or took."""
-    if resource.get("doNotPerform") is True:
+    """Whether an order or statement is of a medicine that the child takes or took, for all that it says itself."""
+    if status_of(resource) in _NOT_TAKEN or resource.get("doNotPerform") is True:
         return False
     if resource.get("wasNotTaken") is True or resource.get("taken") in ("n", "na"):
         return False

@@ -65,11 +65,13 @@ class Medicine:
 
 
 @cache
-def _names() -> tuple[tuple[re.Pattern[str], str], ...]:
+def _names() -> tuple[re.Pattern[str], Mapping[str, str]]:
+    """One pattern for all names, the longest first, and the concept of each."""
     path = Path(__file__).with_name("names.csv")
     with path.open(encoding="utf-8", newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    return tuple((re.compile(rf"\b{re.escape(row['name'])}\b"), row["concept"]) for row in rows)
+        concepts = {row["name"]: row["concept"] for row in csv.DictReader(handle)}
+    every = "|".join(re.escape(name) for name in sorted(concepts, key=len, reverse=True))
+    return re.compile(rf"\b(?:{every})\b"), concepts
 
 
 def pointer_of(resource: Resource) -> object:
@@ -165,10 +167,8 @@ def _is_a_medicine(concepts: frozenset[str]) -> bool:
 
 
 def _named(words: list[str]) -> frozenset[str]:
-    lowered = [word.lower() for word in words]
-    return frozenset(
-        concept for pattern, concept in _names() if any(pattern.search(word) for word in lowered)
-    )
+    pattern, concepts = _names()
+    return frozenset(concepts[name] for word in words for name in pattern.findall(word.lower()))
 
 
 def _ingredients(medication: Resource, order: Resource, pool: Pool) -> Iterator[object]:

@@ -7,6 +7,7 @@ key only tells whether its search was answered.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -178,7 +179,7 @@ def _next_url(bundle: Resource) -> str | None:
 def _promises_more(bundle: Resource, entries: list[Any]) -> bool:
     """Whether more matches are said to exist than came: a page whose link to the next one was left out."""
     total = bundle.get("total")
-    if not isinstance(total, int) or total <= len(entries):
+    if not isinstance(total, int):
         return False
     modes = [
         e["search"].get("mode") for e in entries if isinstance(e, dict) and isinstance(e.get("search"), dict)
@@ -211,6 +212,13 @@ class Pool:
         for supply in supplies.values():
             for resource in supply.resources:
                 self._add(resource)
+        for kind in {reference.partition("/")[0] for reference in self._contested}:
+            # So that the order in which they came changes nothing.
+            self._by_type[kind].sort(
+                key=lambda r: (
+                    json.dumps(r, sort_keys=True, default=str) if _reference_of(r) in self._contested else ""
+                )
+            )
         for resource in context:
             self._remember(resource)
         self._gaps = {key.name: supplies.get(key.name, NOT_SUPPLIED).gap for key in keys()}
