@@ -76,7 +76,7 @@ class _Unproven(Exception):
 def _read_quickly(raw: bytes) -> object:
     """The value of a body that is proven to keep every rule of this module; else ``_Unproven`` or what msgspec raises."""
     if _LONG_NUMBER in raw[::_SAMPLE].translate(_DIGITS_ALIKE) or (
-        b"\\u" in raw and _SUSPECT_ESCAPE.search(raw)
+        b"\\" in raw and _SUSPECT_ESCAPE.search(raw)
     ):
         raise _Unproven
     bare, strings = _structure(raw)
