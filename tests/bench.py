@@ -11,14 +11,16 @@ import cProfile
 import io
 import os
 import pstats
+import subprocess
 import sys
 import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
+import postgres
 from bench_bodies import BODIES, Body
-from bench_load import Connection, WrongAnswer, head_of, measure, post_once, token_for
+from bench_load import Connection, Load, WrongAnswer, head_of, measure, post_once, token_for
 from bench_page import (
     DOCS,
     ENOUGH_FOR_P99,
@@ -32,6 +34,7 @@ from bench_page import (
     number,
     own_points,
     process_table,
+    scaling_text,
     table,
     target_table,
     write_section,
@@ -300,43 +303,78 @@ def database_cpu(url: str) -> float:
         return 0.0
     folder = Path(url.partition("host=")[2])
     first = int((folder / "data" / "postmaster.pid").read_text().split()[0])
-    return sum(cpu_seconds(pid) for pid in tree(first))
+    # Of processes that ended the kernel keeps the sum beside their parent's.
+    ended = Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[13:15]
+    return sum(cpu_seconds(pid) for pid in tree(first)) + sum(map(int, ended)) / os.sysconf("SC_CLK_TCK")
+
+
+SPAN = "30 Observations"
+CONCERNED, UNCONCERNED = "200 Observations", "no JAK inhibitor, 200"
+WRITERS = (1, 4, 8)
 
 
 def scaling(options: argparse.Namespace) -> None:
-    """Calls a second and CPU per call by number of workers and kind of record."""
-    import postgres
-
+    """Calls a second and CPU per call by number of workers and kind of record; what the record alone takes."""
+    if not postgres.binaries():
+        sys.exit(
+            "bench: --scaling needs PostgreSQL's initdb and postgres (Debian: apt-get install postgresql)"
+        )
     on = utc_today()
-    body = next(body for body in BODIES if body.name == "30 Observations")
-    parsed, raw = body.make(on), body.bytes(on)
-    rows = []
+    bodies = {body.name: (body.make(on), body.bytes(on)) for body in BODIES}
+
+    def span(server: Running, name: str, connections: int) -> Load:
+        parsed, raw = bodies[name]
+        return measure(server, path_of(server, parsed), raw, options.seconds, connections)
+
+    rows: list[list[str]] = []
+    cost: dict[str, float] = {}
     with ExitStack() as stack:
-        stores = {"none": "", "SQLite": ""}
-        if postgres.binaries():
-            stores["PostgreSQL"] = stack.enter_context(postgres.cluster())
+        stores = {"none": "", "SQLite": "", "PostgreSQL": stack.enter_context(postgres.cluster(durable=True))}
         for store, url in stores.items():
             for workers in (1, 2, 4):
                 kind = service(workers) if store == "none" else service_with_both(workers, url or None)
                 with kind as server:
                     before = database_cpu(url)
-                    found = measure(server, path_of(server, parsed), raw, options.seconds, 2 * workers)
+                    found = span(server, SPAN, 2 * workers)
                     used = (database_cpu(url) - before) / found.calls * 1000
-                    rows.append(
-                        [
-                            store,
-                            str(workers),
-                            number(found.rate),
-                            number(found.cpu_ms),
-                            number(used) if url else "–",
-                            number(sorted(found.times)[len(found.times) // 2] * 1000),
-                        ]
-                    )
-                    say(" ".join(rows[-1]))
-    head = ["record", "workers", "calls/s", "CPU ms per call", "of the database", "p50 ms"]
-    text = f"{machine()}. 30 Observations, two connections for each worker.\n\n{table(head, rows)}"
+                    if url and workers == os.cpu_count():
+                        cost = {name: span(server, name, 4).cpu_ms for name in (CONCERNED, UNCONCERNED)}
+                p50 = sorted(found.times)[len(found.times) // 2] * 1000
+                numbers = [found.rate, found.cpu_ms, used if url else None, p50]
+                rows.append([store, str(workers), *map(number, numbers)])
+                say(" ".join(rows[-1]))
+        writing = []
+        for writers in WRITERS:
+            before = database_cpu(stores["PostgreSQL"])
+            written, waited = write_entries(stores["PostgreSQL"], writers, options.seconds)
+            used = (database_cpu(stores["PostgreSQL"]) - before) / written * 1000
+            rate = written / options.seconds
+            writing.append((writers, rate, used, waited))
+            say(f"{writers} writers: {rate:.0f} entries/s")
+    text = scaling_text(rows, writing, cost, SPAN)
     print(text)
     write_section(SCALING_PAGE, "measured", text)
+
+
+def write_entries(url: str, writers: int, seconds: float) -> tuple[int, int]:
+    """Entries that so many processes wrote into one chain, and how often one gave up waiting for its turn."""
+    command = [sys.executable, str(Path(__file__).with_name("bench_writes.py")), url, str(seconds)]
+    running = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(writers)
+    ]
+    for process in running:  # each says when it has its connection
+        assert process.stdout is not None
+        process.stdout.readline()
+    results = []
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in running:
+        out, _ = process.communicate()
+        results.append([int(word) for word in out.split()])
+    return sum(written for written, _ in results), sum(waited for _, waited in results)
 
 
 def main() -> None:

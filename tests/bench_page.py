@@ -118,7 +118,7 @@ def number(value: float | None) -> str:
     if value is None:
         return "–"
     if value >= 100:
-        return f"{value:.0f}"
+        return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
@@ -204,6 +204,57 @@ def write_section(page: Path, name: str, text: str) -> None:
     if count != 1:
         raise ValueError(f"{page.name} has no section {name} between its markers; put them back")
     page.write_text(after, encoding="utf-8")
+
+
+# --- more machines --------------------------------------------------------------------------------
+
+# What one hospital asks, assumed: every medication order fires a hook at each change of its form and at signing.
+ORDERS_A_DAY = 3_000
+HOOKS_FOR_AN_ORDER = 11
+CHARTS_A_DAY = 2_000
+BUSIEST_HOUR = 0.15
+CONCERNING = 0.01
+USED = 0.5
+PLACES = {"a health board of 10 hospitals": 10, "a country of 300": 300, "ten thousand": 10_000}
+
+
+def scaling_text(
+    rows: Sequence[Sequence[str]],
+    writing: Sequence[tuple[int, float, float, int]],
+    cost: dict[str, float],
+    span: str,
+) -> str:
+    """What was measured, and what follows for many hospitals.
+
+    ``cost``: CPU ms of a call that concerns the guideline, and of one that does not, in this order.
+    """
+    head = ["record", "workers", "calls/s", "CPU ms per call", "of the database", "p50 ms"]
+    concerned, other = cost.values()
+    mean = CONCERNING * concerned + (1 - CONCERNING) * other
+    limit = max(rate for _, rate, _, _ in writing)
+    calls_a_day = ORDERS_A_DAY * HOOKS_FOR_AN_ORDER + CHARTS_A_DAY
+    needs = []
+    for place, hospitals in PLACES.items():
+        calls = hospitals * calls_a_day * BUSIEST_HOUR / 3600
+        cores = calls * mean / 1000 / USED
+        stores = calls / (limit * USED)
+        needs.append([place, number(calls), f"{math.ceil(cores):,}", f"{math.ceil(stores):,}"])
+    written = [
+        [str(writers), number(rate), number(used), str(waited)] for writers, rate, used, waited in writing
+    ]
+    return "\n\n".join(
+        [
+            f"{machine()}. The database, the service and the client of the measurement share these cores.",
+            f"{span}, tokens and record (but `none`: neither); two connections for each worker:",
+            table(head, rows),
+            "The record alone: entries of such calls into one chain on PostgreSQL, commits waiting for the disk:",
+            table(["writers", "entries/s", "CPU ms of the database each", "gave up after 0.5 s"], written),
+            f"With {number(concerned)} ms of CPU for a call that concerns the guideline and {number(other)} ms "
+            "for one that "
+            f"does not (both with 200 Observations, tokens and record on PostgreSQL), {number(mean)} ms on average:",
+            table(["hospitals", "calls/s in the busiest hour", "cores of the service", "databases"], needs),
+        ]
+    )
 
 
 # --- the figure -----------------------------------------------------------------------------------

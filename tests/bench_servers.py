@@ -38,7 +38,7 @@ class NotHere(Exception):
 
 @dataclass(slots=True)
 class Running:
-    """A server that answers. ``ready`` are the seconds from its start to its first answer, ``ready_cpu`` those of CPU."""
+    """A server that answers. ``ready``: seconds from its start to its first answer; ``ready_cpu``: those of CPU."""
 
     name: str
     process: subprocess.Popen[bytes]
