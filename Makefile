@@ -55,8 +55,9 @@ mutate: $(DEV_READY) ## makes the tables wrong in one place at a time; an exampl
 samples: $(DEV_READY) ## answers every sample case anew and stores the answers (git diff shows what changed)
 	$(BIN)/jaki-cds replay samples --update
 
-bench: $(DEV_READY) ## the benchmark table
-	@if [ -f tests/bench.py ]; then $(BIN)/python tests/bench.py; else echo 'make bench: not there yet'; fi
+bench: $(DEV_READY) ## the benchmark table (QUICK=1: half a minute; RUNS=3; PROFILE=200: where a call's time goes; SOAK=20000; SCALING=1)
+	$(BIN)/python tests/bench.py $(if $(QUICK),--quick) $(if $(RUNS),--runs $(RUNS)) $(if $(PROFILE),--profile '$(PROFILE)') \
+		$(if $(SOAK),--soak $(SOAK)) $(if $(SCALING),--scaling)
 
 lock: ## makes the lock files anew from pyproject.toml (needs uv)
 	printf 'setuptools>=77\n' | $(UV) pip compile pyproject.toml - --quiet --universal --python-version 3.11 \
@@ -67,7 +68,7 @@ lock: ## makes the lock files anew from pyproject.toml (needs uv)
 		--extra dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean: ## removes everything that was made here, .venv included
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
