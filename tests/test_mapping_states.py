@@ -133,20 +133,20 @@ def assert_nothing_is_silent(vector: Vector, hook: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("key", KEYS)
-def test_each_state_of_each_key(key: str, hook: str) -> None:
+def test_fetch_5_each_state_of_each_key(key: str, hook: str) -> None:
     for state in STATES:
         assert_nothing_is_silent({key: state}, hook)
 
 
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("hook", HOOKS)
-def test_each_state_of_all_keys_at_once(hook: str, state: str) -> None:
+def test_fetch_5_each_state_of_all_keys_at_once(hook: str, state: str) -> None:
     assert_nothing_is_silent(dict.fromkeys(KEYS, state), hook)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", KEYS)
-def test_each_state_reaches_the_findings_as_its_own_reason(key: str) -> None:
+def test_fetch_5_each_state_reaches_the_findings_as_its_own_reason(key: str) -> None:
     """At least one check of one drug lacks something for this very reason, and did not before."""
     for state, reason in REASONS.items():
         gained = set()
@@ -164,14 +164,14 @@ def vectors(count: int) -> Iterator[dict[str, str]]:
         yield {key: chance.choice(list(STATES)) for key in lost}
 
 
-def test_states_drawn_by_chance() -> None:
+def test_fetch_5_states_drawn_by_chance() -> None:
     for index, vector in enumerate(vectors(80)):
         assert_nothing_is_silent(vector, HOOKS[index % len(HOOKS)])
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("hook", HOOKS)
-def test_each_pair_of_states_of_each_pair_of_keys(hook: str) -> None:
+def test_fetch_5_each_pair_of_states_of_each_pair_of_keys(hook: str) -> None:
     others = [state for state in STATES if state != "present"]
     for (one, other), (first, second) in product(combinations(KEYS, 2), product(others, repeat=2)):
         assert_nothing_is_silent({one: first, other: second}, hook)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import time
 from typing import Any
 
@@ -31,7 +32,7 @@ from builders import (
     post,
     prefetch_of,
 )
-from fault_servers import Behaviour, Server, answer, hang, reset, resources, truncate
+from fault_servers import Behaviour, Server, answer, hang, holders, reset, resources, truncate
 
 from cds_service.app import create_app
 from cds_service.json_reader import write_json
@@ -112,13 +113,15 @@ def test_missing_keys_are_fetched(request_: Json, row: str, verdict: str, total:
 
 
 @pytest.mark.parametrize("request_", [row[0] for row in CAPTURES.values()], ids=CAPTURES)
-def test_without_the_fhir_server_nothing_can_be_said(request_: Json) -> None:
+def test_fetch_6_without_the_fhir_server_nothing_can_be_said(request_: Json) -> None:
     with Server(reset) as server:
         gone = server.base
     for base in (gone, "https://ehr.example/fhir", None):
         response = post({**request_, "fhirServer": base})
         assert response.status_code == 412
         assert response.get_json()["resourceType"] == "OperationOutcome"
+        told = response.get_data(as_text=True)
+        assert not [word for word in ("p1", "request-123", "2026-05-30", "mg", "ehr.example") if word in told]
 
 
 FAULTS: dict[str, Behaviour] = {
@@ -181,7 +184,7 @@ def test_the_rest_of_a_broken_off_page_is_fetched() -> None:
     assert ("weight", "partial-page") in missing(found)
 
 
-def test_a_next_page_on_another_server_is_not_followed() -> None:
+def test_ssrf_7_a_next_page_on_another_server_is_not_followed() -> None:
     data = prefetch_of()
     with Server(answer(200, bundle())) as other, Server(fhir({})) as server:
         data["growth"]["link"] = [{"relation": "next", "url": f"{other.base}/page2"}]
@@ -236,7 +239,7 @@ def test_only_a_plain_reference_is_fetched(reference: str) -> None:
     assert server.connections == 0
 
 
-def test_the_token_goes_to_the_fhir_server_and_nowhere_else() -> None:
+def test_fetch_9_the_token_goes_to_the_fhir_server_and_nowhere_else() -> None:
     authorization: dict[str, Any] = {
         "access_token": "secret-of-the-test",
         "token_type": "Bearer",
@@ -249,6 +252,26 @@ def test_the_token_goes_to_the_fhir_server_and_nowhere_else() -> None:
     assert response.status_code == 200
     assert all("Authorization: Bearer secret-of-the-test" in head for head in server.heads)
     assert b"secret-of-the-test" not in response.data
+
+
+@pytest.mark.slow
+def test_fetch_9_the_token_is_gone_after_the_call() -> None:
+    """Of the whole service: not in what it keeps of a call, not in an exception, not in a thread."""
+    token = "-".join(["canary", "4712"])
+    app = create_app(Settings(demo=True, log_level="error")).test_client()
+    for behaviour in (fhir(prefetch_of()), answer(503), truncate):
+        with Server(behaviour) as server:
+            authorization = {"access_token": token, "token_type": "Bearer", "expires_in": 300}
+            authorization |= {"scope": "patient/*.read", "subject": "jaki"}
+            request = sandbox("R4") | {"fhirServer": server.base, "fhirAuthorization": authorization}
+            body = write_json(request | {"prefetch": {"patient": prefetch_of()["patient"]}})
+            response = app.post("/cds-services/jaki-order-select", data=body, content_type="application/json")
+            assert response.status_code == 200
+            assert token in "".join(server.heads)
+            server.heads.clear()
+        del response, body, request, authorization, server
+    time.sleep(0.02)
+    assert holders(token, but=sys._getframe()) == []
 
 
 def test_the_fetched_conditions_give_the_indication() -> None:
