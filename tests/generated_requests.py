@@ -25,7 +25,7 @@ CENTS = Decimal("0.01")
 
 def generated(count: int, seed: int = 1) -> Iterator[Json]:
     """``count`` requests, one after the other."""
-    chance = random.Random(seed)  # noqa: S311  (no secret)
+    chance = random.Random(seed)
     bodies = [path.read_bytes() for path in sorted(SAMPLES.glob("*/request.json"))]
     for number in range(count):
         request = read_json(chance.choice(bodies))
