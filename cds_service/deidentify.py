@@ -43,7 +43,7 @@ _KEPT, _MEDICINES, _IDENTIFYING = (frozenset(_LISTS[name]) for name in ("kept", 
 _READ = _DATES | _WORDS | _TEXTS | _KEPT | {"reference", "system"}
 _WORD = re.compile(r"[A-Za-z][A-Za-z-]{0,39}")
 _CODE = re.compile(r"[A-Za-z0-9./*^{}%\[\]_<>=+-]{1,40}")
-_UNIT = re.compile(r"(?!.*\d{4})[A-Za-z0-9%µμ°/.*^{}\[\]() ×²³⁹-]{1,24}")
+_UNIT = re.compile(r"(?!.*\d{4})[A-Za-z0-9_%µμ°/.*^{}\[\]() ×²³⁹-]{1,24}")
 _TIME = re.compile(r"\d\d:\d\d(?::\d\d)?")
 _PARTS = re.compile(r"[^\W\d_]+|\d+(?:[.,]\d+)?")
 _DIGITS = re.compile(r"\d[\d\s./()+-]*")
@@ -181,7 +181,7 @@ def plain_text(text: str, *, medicine: bool) -> str:
         return text
     if medicine and any(name in text.casefold() for name in _names()):
         kept = _PARTS.sub(lambda part: part[0] if _is_plain(part[0]) else "", text)
-        return " ".join(re.sub(r"[^\w\s/.,%-]", "", kept).split()) or REMOVED
+        return " ".join(re.sub(r"[^\w\s/.,%-]", "", kept).split()).strip(" /.,-") or REMOVED
     return REMOVED
 
 

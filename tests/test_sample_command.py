@@ -69,7 +69,7 @@ def draft(child: str) -> Json:
         "authoredOn": "2026-06-01",
         "requester": {"reference": "Practitioner/9", "display": f"Dr {CANARY}"},
         "note": [{"text": f"Mother of {CANARY} asks for mornings"}],
-        "medicationCodeableConcept": {"text": f"Tofacitinib 1 mg/mL oral solution for {CANARY}"},
+        "medicationCodeableConcept": {"text": f"Tofacitinib 1 mg/mL oral solution, {CANARY}"},
         "dosageInstruction": [
             {
                 "text": f"4 mg twice daily for {CANARY}",
