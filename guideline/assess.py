@@ -131,10 +131,14 @@ def _partly(
 
 
 def _matters(finding: Finding) -> bool:
-    """Whether a finding is worth a card where nobody asked: not a mere note, not a gap behind a mere note."""
-    return finding.severity is not Severity.INFO or (
-        finding.kind is not Kind.NOTE and finding.outcome is not Outcome.CANNOT_ASSESS
-    )
+    """Whether a finding is worth a card where nobody asked: not a mere note, and not a gap behind one where all that
+    it lacks was never measured, or not lately. What came and could not be read, or did not come, may hide a finding.
+    """
+    if finding.severity is not Severity.INFO:
+        return True
+    if finding.outcome is Outcome.CANNOT_ASSESS:
+        return any(cause.reason not in (Reason.ABSENT, Reason.STALE) for cause in finding.missing)
+    return finding.kind is not Kind.NOTE
 
 
 def _assessment(
