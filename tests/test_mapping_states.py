@@ -16,17 +16,21 @@ from typing import Any
 import pytest
 from builders import (
     AS_OF,
+    LOINC,
     SAVI,
     Json,
     bundle,
+    concept,
     divided,
     draft,
     findings,
     hook_request,
     missing,
+    observation,
     order,
     outcome,
     prefetch_of,
+    quantity,
 )
 
 from cds_service.envelope import read_call
@@ -105,11 +109,14 @@ def answered(vector: Vector, hook: str) -> tuple[list[Json], Open]:
 @cache
 def _answered(states: tuple[tuple[str, str], ...], hook: str) -> tuple[list[Json], Open]:
     vector = dict(states)
-    request = read_json(write_json(request_of(vector, hook)))
+    return asked(request_of(vector, hook), hook)
+
+
+def asked(request: Json, hook: str) -> tuple[list[Json], Open]:
     service = next(
         s for s in SERVICES.values() if s.hook == (hook if hook == "patient-view" else "order-select")
     )
-    call = read_call(service, request, SETTINGS)
+    call = read_call(service, read_json(write_json(request)), SETTINGS)
     cards: Any = respond(call, runtime()).body["cards"]
     open_rows: Open = {}
     for assessed in (found for _, found in assessments(call, runtime())[1] if found is not None):
@@ -162,6 +169,45 @@ def test_fetch_5_each_state_reaches_the_findings_as_its_own_reason(key: str) -> 
             before = missing(answered({}, hook)[0])
             gained |= {r for _, r in missing(answered({key: state}, hook)[0]) - before}
         assert reason in gained, (key, state, gained)
+
+
+def quiet() -> Json:
+    """A child on tofacitinib of whom everything is known and lately measured: opening the chart brings no card."""
+    watched = {
+        "crp": ("1988-5", "mg/L", "2", "5"),
+        "esr": ("4537-7", "mm/h", "8", "20"),
+        "cholesterol": ("14647-2", "mmol/L", "4", "5"),
+        "triglycerides": ("14927-8", "mmol/L", "1", "2"),
+    }
+    more = [
+        observation(
+            "weight",
+            value,
+            unit,
+            id_=name,
+            code=concept(code, LOINC),
+            referenceRange=[{"low": quantity(0, unit), "high": quantity(high, unit)}],
+        )
+        for name, (code, unit, value, high) in watched.items()
+    ]
+    running = order("tofacitinib", 4, start="2025-06-02")
+    data = prefetch_of(medicines=[running], results=more)
+    return request_of({}, "patient-view") | {"prefetch": data}
+
+
+@pytest.mark.parametrize(
+    "state", [s if s == "omitted" else pytest.param(s, marks=pytest.mark.slow) for s in REASONS]
+)
+def test_fetch_5_a_quiet_chart_speaks_up_where_data_did_not_come(state: str) -> None:
+    assert asked(quiet(), "patient-view")[0] == []
+    for key in KEYS:
+        request = quiet()
+        value = STATES[state](request["prefetch"].pop(key))
+        if value is not OMITTED:
+            request["prefetch"][key] = value
+        found, open_rows = asked(request, "patient-view")
+        hidden = set().union(*(why for row, why in open_rows.items() if row not in findings(found)))
+        assert hidden <= {"absent", "stale"}, (key, open_rows)
 
 
 def vectors(count: int) -> Iterator[dict[str, str]]:
