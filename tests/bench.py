@@ -350,7 +350,7 @@ def scaling(options: argparse.Namespace) -> None:
                     if url and workers == os.cpu_count():
                         cost = {name: span(server, name, 4).cpu_ms for name in (CONCERNED, UNCONCERNED)}
                 p50 = sorted(found.times)[len(found.times) // 2] * 1000
-                numbers = [found.rate, found.cpu_ms, used if url else None, p50]
+                numbers = [found.rate, found.cpu_ms, 1000 / found.cpu_ms, used if url else None, p50]
                 rows.append([store, str(workers), *map(number, numbers)])
                 say(" ".join(rows[-1]))
         writing = []
