@@ -9,7 +9,7 @@ from pathlib import Path
 
 import bench
 import pytest
-from bench_bodies import BODIES, Body, selecting
+from bench_bodies import BODIES, VARIANTS, Body, selecting
 from bench_load import Load
 from bench_page import (
     BOTH,
@@ -49,6 +49,8 @@ def test_a_body_is_the_same_each_time_and_holds_what_it_says(body: Body) -> None
     raw = body.bytes(DAY)
     if len(raw) < 300_000:
         assert raw == body.bytes(DAY)
+        assert len({*body.variants(DAY)}) == VARIANTS
+    assert json.loads(raw)["hook"] == body.hook
     found = sum(
         len(bundle.get("entry", ()))
         for key, bundle in json.loads(raw)["prefetch"].items()
