@@ -18,7 +18,7 @@ from guideline.findings import EgfrSum
 from guideline.growth_reference import Measure, completed_months, limits
 from guideline.policy import Policy
 from guideline.record import Draft, Reading, Record, RecordedOrder, Series
-from guideline.sources import egfr_constant, the_source
+from guideline.sources import egfr_constant, solution_mg_per_ml, tablet_mg, the_source
 from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
 
 YES, NO = "yes", "no"
@@ -468,6 +468,7 @@ def facts_of(record: Record, draft: Draft, policy: Policy, egfr_limits: tuple[De
     facts["jiaCategory"] = draft.jia_category
     facts["form"] = Known(draft.form.value)
     facts["modifiedRelease"] = Known(YES if draft.modified_release else NO)
+    facts["strength"] = _strength(draft)
     facts["draftMgPerDay"] = _draft_total(draft.dose)
     facts["starting"] = starting
     facts |= _since_last_dose(draft, record)
@@ -525,6 +526,14 @@ def _weight_is_old(weight: Fact) -> Fact:
     if isinstance(weight, Known) or all(c.reason is not Reason.STALE for c in weight.causes):
         return Known(NO)
     return Known(YES, weight.evidence)
+
+
+def _strength(draft: Draft) -> Fact:
+    """Whether the drafted tofacitinib has the strength that section 5.3 names; an order need not say one."""
+    for strength, printed in ((draft.mg_per_ml, solution_mg_per_ml()), (draft.tablet_mg, tablet_mg())):
+        if strength is not None:
+            return Known("printed" if strength == printed else "other")
+    return Known("unsaid")
 
 
 def _draft_total(dose: OrderedDose) -> Fact:

@@ -63,7 +63,7 @@ _CASE_KEYS = {
     "name", "drug", "child", "facts", "expect", "not", "dose", "withheld", "verdict", "says", "reference", "view"
 }  # fmt: skip
 _OF_THE_CASE = {
-    "on", "age", "born", "sex", "egfr", "indication", "jiaCategory", "onRecord", "form", "modifiedRelease",
+    "on", "age", "born", "sex", "egfr", "indication", "jiaCategory", "onRecord", "form", "modifiedRelease", "strength",
     "draft", "running", "orders", "ordersGap", "barJdmTrialOpen",
     "immunizations", "immunizationsGap", "taken", "ending", "finished", "sets", "ends",
 }  # fmt: skip
@@ -192,6 +192,7 @@ def _dose_in_words(dose: DoseAdvice | None) -> str:
     words = [regimen_in_words(dose.regimen), dose.form.value]
     words += ["escalated"] if dose.phase == "escalated" else []
     words += ["provisional"] if dose.provisional else []
+    words += ["another product"] if dose.other_product else []
     return ", ".join(words)
 
 
@@ -294,7 +295,16 @@ def _draft(facts: Mapping[str, Any], drug: str) -> Draft:
         on_record=tuple(facts.get("onRecord", ())),
         ending=facts.get("ending") == YES,
         finished=facts.get("finished") == YES,
+        **_strength(facts.get("strength")),
     )
+
+
+def _strength(text: str | None) -> dict[str, Decimal]:
+    """``5 mg`` is the strength of a tablet, ``5 mg/mL`` that of a liquid."""
+    if text is None:
+        return {}
+    number, _, unit = text.partition(" ")
+    return {{"mg": "tablet_mg", "mg/mL": "mg_per_ml"}[unit]: Decimal(number)}
 
 
 def ordered_dose(text: str) -> OrderedDose:

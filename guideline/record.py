@@ -112,6 +112,7 @@ class Draft:
     ``indication`` and ``jia_category`` are facts with their own reasons; ``on_record`` names the indications
     found in the child's conditions where the order itself gives none. ``finished`` drafts stand for a course whose
     last order has ended, ``stopped`` ones for a course that was stopped, so that no supply may be running on.
+    ``tablet_mg`` and ``mg_per_ml`` are the strength of the product, one or none of them known.
     """
 
     reference: str
@@ -127,6 +128,8 @@ class Draft:
     finished: bool = False
     stopped: bool = False
     notes: tuple[str, ...] = ()
+    tablet_mg: Decimal | None = None
+    mg_per_ml: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
