@@ -6,6 +6,7 @@ broke off or held something unreadable can say yes, never no.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -29,7 +30,7 @@ from fhir_mappings.medicines import Medicine, medicine_of
 from fhir_mappings.prefetch import Pool
 from fhir_mappings.products import listed
 from guideline.facts import FactKind, vocabulary
-from guideline.record import Event, RecordedOrder
+from guideline.record import INTRAVENOUS, Event, RecordedOrder
 from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
 
 _ACTIVE_CLINICAL = ("active", "recurrence", "relapse")
@@ -383,7 +384,7 @@ def _medications(
             until = end if end is not None or current else start
             items.append(
                 Item(
-                    medicine.concepts,
+                    medicine.concepts | _by_vein(resource, medicine.concepts),
                     start,
                     reference(resource),
                     current,
@@ -400,6 +401,23 @@ def _medications(
         if drug is not None:
             orders.append(_recorded(drug, resource, medicine))
     return RecordList(tuple(items), gap, foreign), tuple(orders)
+
+
+_VEIN = re.compile(r"\b(?:intravenous(?:ly)?|i\.?v\.?|infusion)(?!\w)", re.I)
+
+
+def _by_vein(resource: Resource, concepts: frozenset[str]) -> frozenset[str]:
+    """An antibiotic that is given into a vein makes an infection a serious one (A-35)."""
+    if not concepts & frozenset(vocabulary()["antibiotic"].concepts):
+        return frozenset()
+    routes = [
+        dosage.get("route")
+        for dosage in listed(resource.get("dosageInstruction", resource.get("dosage")))
+        if isinstance(dosage, Mapping)
+    ]
+    words = [word for named in (*routes, resource.get("medicationCodeableConcept")) for word in texts(named)]
+    coded = any("route-intravenous" in concepts_in(route) for route in routes)
+    return frozenset({INTRAVENOUS}) if coded or any(_VEIN.search(word) for word in words) else frozenset()
 
 
 def _recorded(drug: str, resource: Resource, medicine: Medicine) -> RecordedOrder:

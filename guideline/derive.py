@@ -459,6 +459,7 @@ def facts_of(record: Record, draft: Draft, policy: Policy, egfr_limits: tuple[De
         if kind.read_from == ("series",) and name not in facts:
             facts[name] = fresh_result(name, record, window)
     facts["egfr"] = egfr(facts["height"], facts["creatinine"])
+    facts["egfrCalculated"] = Known(NO if isinstance(facts["egfr"], Missing) else YES)
     facts["egfrLowest"] = egfr_lowest(facts["egfr"], facts["egfrLaboratory"])
     facts["egfrDisagrees"] = egfr_disagrees(facts["egfr"], facts["egfrLaboratory"], egfr_limits)
     facts["baselineBloodsNormal"] = normal_bloods(record, policy)

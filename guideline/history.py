@@ -11,7 +11,7 @@ from guideline.derive import NO, YES, Course, inside_range, newest, seen
 from guideline.facts import vocabulary
 from guideline.growth_reference import bmi_centile98, completed_months
 from guideline.policy import Policy
-from guideline.record import Event, Reading, Record
+from guideline.record import INTRAVENOUS, Event, Reading, Record
 from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
 
 # --- yes from any source --------------------------------------------------------------------------
@@ -270,12 +270,15 @@ def haemoglobin_fall_from_last(record: Record) -> Fact:
     return Known(Interval.exactly(fall), (seen("haemoglobin", first), seen("haemoglobin", second)))
 
 
-def renal_deterioration(record: Record, course: Course, policy: Policy) -> Fact:
-    """Creatinine up to 1.5 times, or eGFR down by a quarter, against baseline (A-29; figures by site policy)."""
+def renal_facts(record: Record, course: Course, policy: Policy) -> dict[str, Fact]:
+    """``creatinineRising``: creatinine up to 1.5 times its baseline (A-53). ``renalDeterioration``: that, or eGFR down
+    by a quarter (A-29). Figures by site policy.
+    """
+    names = ("creatinineRising", "renalDeterioration")
     reading, missing, _ = newest("creatinine", record)
     if reading is None:
         assert missing is not None
-        return missing
+        return dict.fromkeys(names, missing)
     before = baseline("creatinine", record, course, policy, highest=False)
     if (
         before is None
@@ -283,13 +286,14 @@ def renal_deterioration(record: Record, course: Course, policy: Policy) -> Fact:
         or reading.value.exact is None
         or before.source == reading.source
     ):
-        return Known(NO)
+        return dict.fromkeys(names, Known(NO))
     rise = reading.value.exact / before.value.exact
     # With the height as good as unchanged, eGFR falls as creatinine rises: both limits are asked of the ratio.
     fall = 1 - 1 / rise
-    worse = rise >= policy.number("baseline.creatinine_rise") or fall >= policy.number("baseline.egfr_fall")
+    rising = rise >= policy.number("baseline.creatinine_rise")
+    worse = rising or fall >= policy.number("baseline.egfr_fall")
     evidence = (seen("creatinine", reading), seen("creatinine", before, "baseline"))
-    return flag(worse, evidence if worse else ())
+    return {name: flag(value, evidence if value else ()) for name, value in zip(names, (rising, worse), strict=True)}
 
 
 # --- vaccinations, regimens, overweight -----------------------------------------------------------
@@ -369,6 +373,21 @@ def tb_regimen(record: Record, policy: Policy) -> Fact:
         sources = combined or list(taken.values())
         return Known(YES, tuple(Evidence("medications", "anti-TB regimen", source=e.source) for e in sources))
     return Missing(record.orders_gap) if record.orders_gap else Known(NO)
+
+
+def treated_by_vein(infections: Iterable[Fact], record: Record) -> Fact:
+    """Whether an infection, of whatever kind, is treated with an intravenous antibiotic (A-35: then it is serious)."""
+    infection = any_of(infections)
+    if is_no(infection):
+        return infection
+    given = tuple(
+        Evidence("medications", "intravenous antibiotic", on=event.on, source=event.source)
+        for event in record.taken
+        if INTRAVENOUS in event.concepts
+    )
+    if not given:
+        return Missing(record.orders_gap) if record.orders_gap else Known(NO)
+    return infection if isinstance(infection, Missing) else Known(YES, (*infection.evidence, *given))
 
 
 def biologic_use(biologic: Fact, record: Record, policy: Policy) -> Fact:

@@ -69,6 +69,10 @@ class Answers:
     gap: Reason | None
 
 
+INTRAVENOUS = "antibiotic-intravenous"
+"""What an antibiotic that is given into a vein is called besides its own name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One dated entry of a list: a vaccination, a planned operation."""
