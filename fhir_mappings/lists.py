@@ -48,8 +48,9 @@ class Item:
     """One entry of a list that counts: what it is, since when, and whether it is current, past or completed.
 
     ``drafted`` entries stand in the request's own drafts: present, but no history. A disease in ``remission`` is not
-    current, and still the child's disease: remission on the drug is what the drug is given for. ``until`` is the day
-    on which a medicine ended or is to end, where the record says so.
+    current, and still the child's disease: remission on the drug is what the drug is given for; an ``inactive`` one
+    counts only where the order itself names it. ``until`` is the day on which a medicine ended or is to end, where
+    the record says so.
     """
 
     concepts: frozenset[str]
@@ -60,6 +61,7 @@ class Item:
     completed: bool = False
     drafted: bool = False
     remission: bool = False
+    inactive: bool = False
     until: date | None = None
 
 
@@ -151,6 +153,12 @@ def is_in_remission(resource: Resource) -> bool:
     return verified and _code_of(resource.get("clinicalStatus")) == "remission"
 
 
+def is_at_rest(resource: Resource) -> bool:
+    """In remission or inactive, not resolved, and neither refuted nor erroneous."""
+    verified = _code_of(resource.get("verificationStatus")) not in _NEVER_VERIFIED
+    return verified and _code_of(resource.get("clinicalStatus")) in ("remission", "inactive")
+
+
 def is_never_true(resource: Resource) -> bool:
     """Refuted or entered in error by its verification, or said not to have been done, given or taken."""
     if _code_of(resource.get("verificationStatus")) in _NEVER_VERIFIED:
@@ -210,6 +218,7 @@ def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource
                     reference(resource),
                     current,
                     remission=is_in_remission(resource),
+                    inactive=_code_of(resource.get("clinicalStatus")) == "inactive",
                 )
             )
     return RecordList(tuple(items), gap, foreign), tuple(active)
