@@ -92,7 +92,7 @@ def _groups(concepts: frozenset[str]) -> frozenset[str]:
 
 
 def _at_rest(found: Indication, lists: Lists) -> tuple[str, ...]:
-    """A word where the indication rests on conditions in remission alone, or on one that the order names as inactive."""
+    """A word where the indication rests on conditions in remission, or on one that the order names as inactive."""
     sources = {e.source for e in found.indication.evidence}
     resting_on = [item for item in lists.conditions.items if item.source in sources]
     if not resting_on or not all(item.remission or item.inactive for item in resting_on):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -75,8 +75,17 @@ class Readings:
         for index, found in enumerate(self.found):
             reading = self._read.get(index)
             if reading is None:
-                reading = self._read[index] = _read(self.analyte, found, self.today)
+                reading = _read(self.analyte, found, self.today)
+                if isinstance(reading, Reading) and self._is_alone(index):
+                    reading = replace(reading, alone=True)
+                self._read[index] = reading
             yield reading
+
+    def _is_alone(self, index: int) -> bool:
+        """Whether no other result has the time of this one, by the times as they are sorted."""
+        when = self.found[index].when
+        beside = self.found[max(index - 1, 0) : index] + self.found[index + 1 : index + 2]
+        return all(other.when != when for other in beside)
 
 
 @dataclass(frozen=True, slots=True)

@@ -295,16 +295,15 @@ def _draft(facts: Mapping[str, Any], drug: str) -> Draft:
         on_record=tuple(facts.get("onRecord", ())),
         ending=facts.get("ending") == YES,
         finished=facts.get("finished") == YES,
-        **_strength(facts.get("strength")),
+        tablet_mg=_strength(facts.get("strength"), "mg"),
+        mg_per_ml=_strength(facts.get("strength"), "mg/mL"),
     )
 
 
-def _strength(text: str | None) -> dict[str, Decimal]:
+def _strength(text: str | None, wanted: str) -> Decimal | None:
     """``5 mg`` is the strength of a tablet, ``5 mg/mL`` that of a liquid."""
-    if text is None:
-        return {}
-    number, _, unit = text.partition(" ")
-    return {{"mg": "tablet_mg", "mg/mL": "mg_per_ml"}[unit]: Decimal(number)}
+    number, _, unit = (text or "").partition(" ")
+    return Decimal(number) if unit == wanted else None
 
 
 def ordered_dose(text: str) -> OrderedDose:

@@ -30,7 +30,8 @@ class Birth:
 class Reading:
     """One usable result, in the fact's one unit. ``low``/``high`` are the laboratory's own reference range.
 
-    ``moment`` orders the results of one day; ``None`` where only the day is known.
+    ``moment`` orders the results of one day; ``None`` where only the day is known. ``alone``: no other result of the
+    analyte has the same moment, so that none need be read to find one that contradicts it.
     """
 
     value: Interval
@@ -40,6 +41,7 @@ class Reading:
     high: Decimal | None = None
     normal: bool | None = None
     moment: str | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,10 +85,15 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A fact that can be relied on."""
+    """A fact that can be relied on.
+
+    ``each``: the values of which ``value`` is the span, where results contradict each other and a warning goes by the
+    worse of them.
+    """
 
     value: Value
     evidence: tuple[Evidence, ...] = ()
+    each: tuple[Value, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +102,14 @@ class Doubtful:
 
     A result older than its window, for example: a stale value that breaches a limit still counts, a
     stale normal value clears nothing (ruling 7). ``expired`` values are too old even for a provisional dose.
+    ``each`` as in ``Known``.
     """
 
     value: Value
     causes: tuple[Cause, ...]
     evidence: tuple[Evidence, ...] = ()
     expired: bool = False
+    each: tuple[Value, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,9 +152,9 @@ def _fever(facts: Facts, policy: Policy) -> Fact:
         lost = [c for c in temperature.causes if c.reason not in (Reason.ABSENT, Reason.STALE)]
         measured: Fact = Missing(tuple(lost)) if lost else Known(NO)
     else:
-        assert isinstance(temperature.value, Interval)
-        low = temperature.value.low
-        hot = low is not None and low >= policy.number("fever_celsius")
+        limit = policy.number("fever_celsius")
+        values = temperature.each or (temperature.value,)
+        hot = any(isinstance(v, Interval) and v.low is not None and v.low >= limit for v in values)
         measured = h.flag(hot, temperature.evidence if hot else ())
     return h.any_of((facts["feverOnRecord"], measured))
 

@@ -352,7 +352,9 @@ def test_fall_from_the_previous_result(readings: tuple[Reading, ...], fall: str)
     ],
 )
 def test_worse_renal_function(readings: tuple[Reading, ...], found: str) -> None:
-    said = history.renal_facts(record(creatinine=results(*readings)), course(60), POLICY)["renalDeterioration"]
+    said = history.renal_facts(record(creatinine=results(*readings)), course(60), POLICY)[
+        "renalDeterioration"
+    ]
     assert isinstance(said, Known)
     assert said.value == found
 

@@ -341,6 +341,13 @@ ALLERGIES = {
 
 @pytest.mark.parametrize(("code", "severity"), ALLERGIES.values(), ids=ALLERGIES)
 def test_allergies_to_a_component(code: Json, severity: str | None) -> None:
-    allergy = {"resourceType": "AllergyIntolerance", "id": "a1", "patient": {"reference": "Patient/p1"}, "code": code}
-    found = findings(cards(hook_request([draft("tofacitinib", 4)], prefetch_of() | {"allergies": bundle(allergy)})))
+    allergy = {
+        "resourceType": "AllergyIntolerance",
+        "id": "a1",
+        "patient": {"reference": "Patient/p1"},
+        "code": code,
+    }
+    found = findings(
+        cards(hook_request([draft("tofacitinib", 4)], prefetch_of() | {"allergies": bundle(allergy)}))
+    )
     assert found.get("TOFA-CI-01", {}).get("severity") == severity
