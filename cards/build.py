@@ -264,12 +264,13 @@ def _dose_lines(a: OrderAssessment, dose: DoseAdvice, findings: Sequence[Finding
 
 
 def _suggestion(order: OrderToCard, dose: DoseAdvice, dosage: Dosage, occasion: Occasion) -> Suggestion:
-    label = text.summary(
-        f"Set the dose to {text.regimen(dose.regimen)}" + (" (provisional)" if dose.provisional else "")
-    )
+    more = [" (provisional)"] if dose.provisional else []
+    # The product of the draft is left as it is (contract 4), so that this dose alone may not be what to sign.
+    more += ["; the product must be changed too"] if dose.other_product else []
+    label = text.summary(f"Set the dose to {text.regimen(dose.regimen)}{''.join(more)}")
     updated = {**order.draft, "dosageInstruction": dosage}
     action = Action("update", f"{label} in the drafted {dose.drug} order", updated)
-    return Suggestion(label, occasion.new_uuid(), not dose.provisional, (action,))
+    return Suggestion(label, occasion.new_uuid(), not (dose.provisional or dose.other_product), (action,))
 
 
 def _dose_json(dose: DoseAdvice, drafted: Regimen | None) -> JsonObject:

@@ -14,6 +14,8 @@ from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
+
 from fhir_mappings.elements import (
     Resource,
     codings,
@@ -79,9 +81,18 @@ class Readings:
         index = 0
         while index < len(self._ordered) or self._order_more():
             if index == len(self._read):
-                self._read.append(_read(self.analyte, self._ordered[index], self.patient_id, self.today))
+                reading = _read(self.analyte, self._ordered[index], self.patient_id, self.today)
+                if isinstance(reading, Reading) and self._is_alone(index):
+                    reading = msgspec.structs.replace(reading, alone=True)
+                self._read.append(reading)
             yield self._read[index]
             index += 1
+
+    def _is_alone(self, index: int) -> bool:
+        """Whether no other result has the time of this one: results of one moment are put in their order together."""
+        when = self._ordered[index].when
+        beside = self._ordered[max(index - 1, 0) : index] + self._ordered[index + 1 : index + 2]
+        return all(other.when != when for other in beside)
 
     def _order_more(self) -> bool:
         """Puts the next newest results in their order; whether there were any.
