@@ -27,7 +27,7 @@ from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TextIO, cast
-from xml.etree import ElementTree
+from xml.etree import ElementTree  # writes, and reads none  # nosec B405
 
 from cds_service.captures import Capture, has_lines, lines_of, read_captures, read_line
 from cds_service.compare import as_stored, differences, findings_of, with_placeholders

@@ -15,7 +15,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape, quoteattr  # writes, and reads none  # nosec B406
 
 from cards.text import rounded
 from cds_service.explain import UnusableInput, assessed_file
