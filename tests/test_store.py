@@ -160,7 +160,7 @@ def test_an_entry_holds_what_was_read_and_every_row(store: Store) -> None:
     client_of(store).post(ORDER_SIGN, json=sample())
     (body,) = bodies(store)
     (order,) = body["orders"]
-    order = recording.as_order(order, {})
+    order = recording.as_order(order, body["evidence"], {})
     assert len(order["rows"]) > 50
     assert {row["outcome"] for row in order["rows"]} >= {"hit", "clear"}
     assert order["facts"]["creatinine"]["state"] == "known"
@@ -651,7 +651,7 @@ def test_aud_4_every_finding_of_the_samples_follows_from_the_rows_of_its_entry(
         body: Any = read_json(link.body.encode())
         assert "read" in body or body["status"] == 400
         for kept in body.get("orders", ()):
-            order = recording.as_order(kept, {})
+            order = recording.as_order(kept, body["evidence"], {})
             assert list(differences(order, tables)) == []
             tried += len(order["rows"])
         for card in answer.get("cards", ()):
@@ -660,8 +660,8 @@ def test_aud_4_every_finding_of_the_samples_follows_from_the_rows_of_its_entry(
                 rows = {
                     (row["row"], row["outcome"])
                     for order in body["orders"]
-                    if order["order"] == finding["order"]
-                    for row in recording.as_order(order, {})["rows"]
+                    if order["order"] == finding.get("order")
+                    for row in recording.as_order(order, body["evidence"], {})["rows"]
                 }
                 assert not rows or any(
                     row.startswith(finding["id"]) and outcome == finding["outcome"] for row, outcome in rows
@@ -673,7 +673,9 @@ def test_aud_4_an_outcome_that_the_facts_do_not_give_is_noticed(
 ) -> None:
     tables = load_tables()
     bodies_: list[Any] = [read_json(link.body.encode()) for _, link in recorded]
-    order = next(recording.as_order(o, {}) for body in bodies_ for o in body.get("orders", ()))
+    order = next(
+        recording.as_order(o, body["evidence"], {}) for body in bodies_ for o in body.get("orders", ())
+    )
     flipped = {"hit": "clear", "clear": "hit", "cannot-assess": "hit", "outside-guideline": "clear"}
     missed = []
     for row in order["rows"]:

@@ -8,13 +8,13 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Dialect, bindparam, insert, select, update
 
 from cds_service.json_reader import write_json
 from cds_service.settings import Settings
@@ -78,6 +78,15 @@ class Entry(msgspec.Struct, frozen=True):
     feedback: list[FeedbackRow] = []
 
 
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """An entry that a thread has handed in: whether another thread took it along, and whether it is safe."""
+
+    entry: Entry
+    taken: bool = False
+    kept: bool = False
+
+
 @dataclass(slots=True)
 class Store:
     """The database, the spool and the keys of one service."""
@@ -88,6 +97,9 @@ class Store:
     must_record: bool = True
     """Whether a call that cannot be recorded at all is refused: everywhere but in demo mode."""
     _not_before: float = 0.0
+    _waiting: list[_Waiting] = field(default_factory=list, init=False)
+    _gathering: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _writing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @classmethod
     def open(cls, settings: Settings) -> Self | None:
@@ -110,22 +122,52 @@ class Store:
         return cls(database, Spool(folder / SPOOL_FILE), keys, must_record=not settings.demo)
 
     def write(self, entry: Entry) -> None:
-        """Returns when ``entry`` is safe, in the database or in the spool. Raises ``NotRecorded``."""
-        if time.monotonic() >= self._not_before:
-            try:
-                with self.database.writing() as connection:
-                    append(connection, [entry], self.keys)
-                self._drain_beside()
-                return
-            except (SQLAlchemyError, OSError) as fault:
-                self._not_before = time.monotonic() + PAUSE_SECONDS
-                # The fault's text would hold the entry.
-                _log.error("store failed", extra={"fields": {"fault": type(fault).__name__}})
+        """Returns when ``entry`` is safe, in the database or in the spool. Raises ``NotRecorded``.
+
+        While one thread waits for the disk, the entries of others gather; the next writes them all in one transaction.
+        """
+        mine = _Waiting(entry)
+        with self._gathering:
+            self._waiting.append(mine)
+        with self._writing:
+            if not mine.taken:
+                with self._gathering:
+                    batch, self._waiting = self._waiting, []
+                for each in batch:
+                    each.taken = True
+                self._keep(batch)
+        if not mine.kept:
+            raise NotRecorded
+
+    def _keep(self, batch: list[_Waiting]) -> None:
+        """Writes what has gathered, into the database or else into the spool."""
+        entries = [each.entry for each in batch]
+        if not (self._into_database(entries) or self._into_spool(entries)):
+            return
+        for each in batch:
+            each.kept = True
+
+    def _into_database(self, entries: list[Entry]) -> bool:
+        if time.monotonic() < self._not_before:
+            return False
         try:
-            self.spool.append(msgspec.json.encode(entry))
+            with self.database.writing() as connection:
+                append(connection, entries, self.keys)
+            self._drain_beside()
+        except self.database.faults as fault:
+            self._not_before = time.monotonic() + PAUSE_SECONDS
+            # The fault's text would hold the entry.
+            _log.error("store failed", extra={"fields": {"fault": type(fault).__name__}})
+            return False
+        return True
+
+    def _into_spool(self, entries: list[Entry]) -> bool:
+        try:
+            self.spool.append(b"\n".join(map(msgspec.json.encode, entries)))
         except OSError as fault:
             _log.error("spool failed", extra={"fields": {"fault": type(fault).__name__}})
-            raise NotRecorded from None
+            return False
+        return True
 
     def is_ready(self) -> bool:
         """The database takes entries, and none waits in the spool (those that wait are taken over here)."""
@@ -133,7 +175,7 @@ class Store:
             with self.database.writing() as connection:
                 read_head(connection)
             self._drain()
-        except (SQLAlchemyError, OSError):
+        except self.database.faults:
             return False
         self._not_before = 0.0
         return self.spool.is_empty()
@@ -146,7 +188,7 @@ class Store:
     def _drain_quietly(self) -> None:
         try:
             self._drain()
-        except (SQLAlchemyError, OSError) as fault:
+        except self.database.faults as fault:
             _log.error("spool not taken over", extra={"fields": {"fault": type(fault).__name__}})
 
     def _drain(self) -> None:
@@ -167,28 +209,50 @@ class Store:
             append(connection, [entry for entry in entries if entry.id not in known], self.keys)
 
 
-# Made once: SQLAlchemy then finds their compiled form at once.
-_ADD_ENTRY, _ADD_CARD, _ADD_HEAD, _MOVE_HEAD = insert(AUDIT), insert(CARD), insert(HEAD), update(HEAD)
+_ADD_ENTRY, _ADD_CARD, _ADD_HEAD = insert(AUDIT), insert(CARD), insert(HEAD)
+_MOVE_HEAD = update(HEAD).values({name: bindparam(name) for name in ("seq", "hash", "key_id", "seal")})
 _READ_HEAD = select(HEAD.c.seq, HEAD.c.hash, HEAD.c.key_id, HEAD.c.seal)
 
 
+@cache
+def _sql(statement: Any, dialect: Dialect) -> str:
+    """A statement as the driver takes it."""
+    return str(statement.compile(dialect=dialect))
+
+
 def append(connection: Connection, entries: Sequence[Entry], keys: Keys) -> None:
-    """Chains ``entries`` on, inside a transaction that alone writes."""
+    """Chains ``entries`` on, inside a transaction that alone writes. Raises ``Database.faults``.
+
+    Every call runs this: the statements go to the driver itself, since SQLAlchemy's way costs three times as much.
+    """
     if not entries:
         return
-    head = read_head(connection)
+    cursor, dialect = connection.connection.cursor(), connection.dialect
+    cursor.execute(_sql(_READ_HEAD, dialect))
+    found = cursor.fetchone()
+    head = None if found is None else Head(*found)
     seq, last = (0, GENESIS) if head is None else (head.seq, head.hash)
+    rows: list[dict[str, Any]] = []
+    cards: list[dict[str, Any]] = []
     for entry in entries:
         seq, before = seq + 1, last
         last = digest(before, seq, entry.id, entry.at, entry.kind, entry.body)
         row = {"id": entry.id, "at": entry.at, "kind": entry.kind, "body": entry.body}
-        connection.execute(_ADD_ENTRY, {"seq": seq, **row, "previous": before, "hash": last})
-        _index(connection, entry, seq)
+        rows.append({"seq": seq, **row, "previous": before, "hash": last})
+        cards += [_card_row(card, entry.at, seq) for card in entry.cards]
+    for row in rows:
+        cursor.execute(_sql(_ADD_ENTRY, dialect), row)
+    for card in cards:
+        cursor.execute(_sql(_ADD_CARD, dialect), card)
+    for entry in entries:
+        for report in entry.feedback:
+            _keep_feedback(connection, report, entry.at)
     sealed = {"seq": seq, "hash": last, "key_id": keys.current, "seal": keys.seal(seq, last)}
     if head is None:
-        connection.execute(_ADD_HEAD, {"id": 1, **sealed})
+        cursor.execute(_sql(_ADD_HEAD, dialect), {"id": 1, **sealed})
     else:
-        connection.execute(_MOVE_HEAD, sealed)
+        cursor.execute(_sql(_MOVE_HEAD, dialect), sealed)
+    cursor.close()
 
 
 def read_head(connection: Connection) -> Head | None:
@@ -196,26 +260,17 @@ def read_head(connection: Connection) -> Head | None:
     return None if row is None else Head(*row)
 
 
-def _index(connection: Connection, entry: Entry, seq: int) -> None:
-    if entry.cards:
-        connection.execute(
-            _ADD_CARD,
-            [
-                {
-                    "uuid": card.uuid,
-                    "seq": seq,
-                    "at": entry.at,
-                    "client": card.client,
-                    "service": card.service,
-                    "indicator": card.indicator,
-                    "findings": write_json(card.findings).decode(),
-                    "suggestions": write_json(card.suggestions).decode(),
-                }
-                for card in entry.cards
-            ],
-        )
-    for report in entry.feedback:
-        _keep_feedback(connection, report, entry.at)
+def _card_row(card: CardRow, at: str, seq: int) -> dict[str, Any]:
+    return {
+        "uuid": card.uuid,
+        "seq": seq,
+        "at": at,
+        "client": card.client,
+        "service": card.service,
+        "indicator": card.indicator,
+        "findings": write_json(card.findings).decode(),
+        "suggestions": write_json(card.suggestions).decode(),
+    }
 
 
 def _keep_feedback(connection: Connection, report: FeedbackRow, at: str) -> None:
