@@ -5,10 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import postgres
 import psycopg
 import pytest
 from sqlalchemy import text
@@ -21,26 +19,10 @@ ISS = "https://ehr.example.org"
 NOW = 1_780_000_000.0
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    if postgres.binaries() is None:
-        pytest.skip("PostgreSQL's initdb and postgres are not installed")
-    with postgres.cluster() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture
+def url(database_url: str) -> str:
     """An empty database of either kind, as the settings name it."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/new/store.sqlite"
-    found = read_settings({"JAKI_CDS_STORE": str(request.getfixturevalue("server"))}).token_store
-    guard = ReplayGuard(found)
-    guard.check()
-    with guard._connected().connect() as connection:
-        connection.execute(text("DROP TABLE token_seen"))
-    guard.close()
-    return found
+    return read_settings({"JAKI_CDS_STORE": database_url}).token_store
 
 
 class Clock:

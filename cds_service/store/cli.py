@@ -184,6 +184,9 @@ def told(link: Link, body: Json, uuid: str) -> Iterator[str]:
             yield f"    {e['fact']} {value}"
         for cause in finding["missing"]:
             yield f"    {cause['fact']}: {cause['reason']}"
+    for kept_back in body.get("withheld", ()):
+        how = f"{kept_back['reason']} at {kept_back['overridden']}"
+        yield f"  Not repeated: {', '.join(kept_back['findings'])}, overridden on card {kept_back['card']} ({how})"
     yield ""
     yield "What was read"
     for key in body["read"]:

@@ -21,7 +21,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-NEWEST = "0001"
+NEWEST = "0002"
 LOCK_MS = 500
 """How long a call waits for another writer before its entry goes to the spool instead."""
 CONNECT_SECONDS = 2

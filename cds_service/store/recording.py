@@ -88,7 +88,9 @@ def entry_of(exchange: Exchange, status: int, ms: float, now: datetime, keys: Ke
         found = exchange.answer.body["cards"]
         sent = found if isinstance(found, list) else []
         body["cards"] = [_card(card, keys, evidence) for card in sent]
-        cards = [_card_row(card, exchange) for card in sent]
+        cards = [_card_row(card, exchange, exchange.answer.marks) for card in sent]
+        if exchange.answer.withheld:
+            body["withheld"] = exchange.answer.withheld
     if exchange.kind == FEEDBACK:
         reports = [_report(item, exchange, keys) for item in exchange.feedback]
         body["feedback"] = [
@@ -247,10 +249,18 @@ def _finding(finding: Json, keys: Keys, evidence: _Evidence) -> Json:
     }
 
 
-def _card_row(card: Json, exchange: Exchange) -> CardRow:
+def _card_row(card: Json, exchange: Exchange, marks: Mapping[str, str]) -> CardRow:
     findings = [[f["id"], f["outcome"], f["severity"]] for f in card["extension"]["org.jaki-cds"]["findings"]]
     suggestions = [s["uuid"] for s in card.get("suggestions", ())]
-    return CardRow(card["uuid"], exchange.client, exchange.service, card["indicator"], findings, suggestions)
+    return CardRow(
+        card["uuid"],
+        exchange.client,
+        exchange.service,
+        card["indicator"],
+        findings,
+        suggestions,
+        marks.get(card["uuid"]),
+    )
 
 
 def _report(item: Json, exchange: Exchange, keys: Keys) -> FeedbackRow:

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -27,6 +27,7 @@ from cds_service.store.tables import AUDIT, CARD, FEEDBACK, HEAD
 NO_STORE = "none"
 KEY_FILE, SPOOL_FILE = "jaki-cds.key", "jaki-cds-spool.ndjson"
 STATE = Path("var")
+OVERRIDDEN = "overridden"
 PAUSE_SECONDS = 2.0
 """After a failure the database is left alone for so long: a call must not wait for what has just failed."""
 
@@ -46,6 +47,7 @@ class CardRow(msgspec.Struct, frozen=True):
     indicator: str
     findings: list[list[str]]
     suggestions: list[str]
+    mark: str | None = None
 
 
 class FeedbackRow(msgspec.Struct, frozen=True):
@@ -65,6 +67,15 @@ class FeedbackRow(msgspec.Struct, frozen=True):
         """The same for every repetition of a report."""
         told = [self.client, self.card, self.outcome, self.reason, sorted(self.suggestions)]
         return hashlib.sha256(write_json(told)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """That a card was overridden: its uuid, the code of the reason, and when (as the client says)."""
+
+    card: str
+    reason: str
+    at: str
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -169,6 +180,29 @@ class Store:
             return False
         return True
 
+    def overridden(self, client: str, marks: Iterable[str], since: str) -> dict[str, Override]:
+        """Of the cards with these marks that this client was sent: the last word on each, where it was an override.
+
+        With a reason, and given and received after ``since``. Where the database does not answer: none, so that
+        everything is shown.
+        """
+        if time.monotonic() < self._not_before:
+            return {}
+        wanted = _LAST_WORDS.where(CARD.c.client == client, CARD.c.mark.in_(marks))
+        try:
+            with self.database.reading() as connection:
+                rows = connection.execute(wanted).all()
+        except self.database.faults as fault:
+            self._not_before = time.monotonic() + PAUSE_SECONDS
+            _log.error("store failed", extra={"fields": {"fault": type(fault).__name__}})
+            return {}
+        last = {row.mark: row for row in rows}  # the latest of each mark comes last
+        return {
+            mark: Override(row.uuid, row.reason, row.outcome_at)
+            for mark, row in last.items()
+            if row.outcome == OVERRIDDEN and row.reason and min(row.outcome_at, row.at) >= since
+        }
+
     def is_ready(self) -> bool:
         """The database takes entries, and none waits in the spool (those that wait are taken over here)."""
         try:
@@ -211,6 +245,13 @@ class Store:
 
 _ADD_ENTRY, _ADD_CARD, _ADD_HEAD = insert(AUDIT), insert(CARD), insert(HEAD)
 _MOVE_HEAD = update(HEAD).values({name: bindparam(name) for name in ("seq", "hash", "key_id", "seal")})
+_LAST_WORDS = (
+    select(
+        CARD.c.mark, CARD.c.uuid, FEEDBACK.c.outcome, FEEDBACK.c.outcome_at, FEEDBACK.c.at, FEEDBACK.c.reason
+    )
+    .join(FEEDBACK, (FEEDBACK.c.card == CARD.c.uuid) & (FEEDBACK.c.client == CARD.c.client))
+    .order_by(FEEDBACK.c.outcome_at, FEEDBACK.c.at)
+)
 _READ_HEAD = select(HEAD.c.seq, HEAD.c.hash, HEAD.c.key_id, HEAD.c.seal)
 
 
@@ -270,6 +311,7 @@ def _card_row(card: CardRow, at: str, seq: int) -> dict[str, Any]:
         "indicator": card.indicator,
         "findings": write_json(card.findings).decode(),
         "suggestions": write_json(card.suggestions).decode(),
+        "mark": card.mark,
     }
 
 

@@ -1,0 +1,69 @@
+"""Fixtures of several files: a store on SQLite and on a real PostgreSQL, made anew for each test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import postgres
+import pytest
+from sqlalchemy import text
+
+from cds_service.store.database import Database, parse_url
+from cds_service.store.keys import read_keys
+from cds_service.store.spool import Spool
+from cds_service.store.store import Store
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder in memory where there is one: each entry waits for the disk, and the tests write many."""
+    shared = Path("/dev/shm")
+    with TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The address of a PostgreSQL of our own."""
+    if postgres.binaries() is None:
+        pytest.skip("PostgreSQL's initdb and postgres are not installed")
+    with postgres.cluster() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, memory: Path) -> str:
+    """An empty database of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{memory}/store.sqlite"
+    address = str(request.getfixturevalue("server"))
+    plain = Database(parse_url(address))
+    with plain.engine.connect() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+        connection.commit()
+    plain.close()
+    return address
+
+
+@pytest.fixture
+def make(database_url: str, memory: Path) -> Iterator[Callable[[], Store]]:
+    """A store on the same database and spool each time it is called, as several processes have."""
+    made: list[Store] = []
+
+    def store() -> Store:
+        keys = read_keys(memory / "key", create=True)
+        made.append(Store(Database(parse_url(database_url)), Spool(memory / "spool"), keys))
+        return made[-1]
+
+    yield store
+    for each in made:
+        each.database.close()
+
+
+@pytest.fixture
+def store(make: Callable[[], Store]) -> Store:
+    return make()
