@@ -1,4 +1,11 @@
-"""Fixtures of several files: a store on SQLite and on a real PostgreSQL, made anew for each test."""
+"""What tests share: a store on SQLite and on a real PostgreSQL, made anew for each test; the number of examples.
+
+Few examples in the quick run, many where time is given. The quick run draws the same ones each time, so that what
+fails was broken by the change at hand; the thorough one draws new ones.
+
+`pytest --hypothesis-profile=thorough` (a step of `make exhaustive`) takes the second profile. Properties that
+cost more or less than most ask for a share of `settings.default.max_examples`, so that both profiles reach them.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +16,17 @@ from tempfile import TemporaryDirectory
 
 import postgres
 import pytest
+from hypothesis import settings
 from sqlalchemy import text
 
 from cds_service.store.database import Database, parse_url
 from cds_service.store.keys import read_keys
 from cds_service.store.spool import Spool
 from cds_service.store.store import Store
+
+settings.register_profile("quick", max_examples=30, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=500, deadline=None)
+settings.load_profile("quick")
 
 
 @pytest.fixture
@@ -34,7 +46,7 @@ def server() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def database_url(request: pytest.FixtureRequest, memory: Path) -> str:
     """An empty database of either kind."""
     if request.param == "sqlite":
