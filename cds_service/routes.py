@@ -145,7 +145,7 @@ def _hook_view(service: Service) -> Callable[[], Response]:
         cards = body["cards"]
         if isinstance(cards, list):
             g.cards = len(cards)
-            metrics().count_cards(service.id, cards)
+            metrics().count_cards(service.id, cards, exchange.client)
         return answer(body)
 
     return call_hook

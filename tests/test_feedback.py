@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import pytest
 from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import select, update
 
 from cds_service.app import create_app
@@ -285,6 +286,51 @@ def test_while_the_store_fails_everything_is_shown(
         patch.setattr(Store, "overridden", fails)  # a fault of ours
         assert said(ask(site, sample(child=child))) == said(first)
     assert said(ask(client_of(None), sample(child=child))) == said(first)
+
+
+def events(client: FlaskClient) -> dict[tuple[str, ...], float]:
+    """What ``/metrics`` tells of the cards, without the client, which demo mode does not know."""
+    families = text_string_to_metric_families(client.get("/metrics").get_data(as_text=True))
+    return {
+        (s.labels["statement"], s.labels["event"], s.labels["reason"]): s.value
+        for family in families
+        for s in family.samples
+        if s.name == "jaki_cds_statement_cards_total"
+    }
+
+
+def test_metrics_tell_what_became_of_each_statement_however_often_it_is_reported(store: Store) -> None:
+    client = client_of(store)
+    cards = ask(client, sample())
+    warning = the_warning(cards)
+    for _ in range(3):
+        report(client, warning, outcomeTimestamp="2026-06-01T10:00:00Z")
+    report(client, cards[-1] | {"uuid": str(uuid4())})
+    found = events(client)
+    shown = {finding["id"] for card in cards for finding in ours(card)["findings"]}
+    assert {key[0] for key in found if key[1] == "shown"} == shown
+    overridden = {key: value for key, value in found.items() if key[1] == "overridden"}
+    statements = {finding["id"] for finding in ours(warning)["findings"]}
+    assert overridden == {(statement, "overridden", "specialist-advice"): 1 for statement in statements}
+    assert "jaki_cds_feedback_unknown_cards_total 1.0" in client.get("/metrics").get_data(as_text=True)
+
+
+def test_feedback_that_waited_in_the_spool_is_counted_when_it_is_taken_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_of(store)
+    warning = the_warning(ask(client, sample()))
+
+    def fails(*_: object) -> None:
+        raise OSError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "writing", fails)
+        report(client, warning)
+        assert "jaki_cds_spool_entries 1.0" in client.get("/metrics").get_data(as_text=True)
+    assert client.get("/readyz").status_code == 200
+    assert "jaki_cds_spool_entries 0.0" in client.get("/metrics").get_data(as_text=True)
+    assert sum(value for key, value in events(client).items() if key[1] == "overridden") > 0
 
 
 def test_a_site_cannot_silence_a_warning_for_years(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -78,6 +78,16 @@ class Override:
     at: str
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a client reported of a card: the statements on it, ``None`` where it is none that this client was sent."""
+
+    client: str
+    statements: tuple[str, ...] | None
+    outcome: str
+    reason: str
+
+
 class Entry(msgspec.Struct, frozen=True):
     """One entry before it gets its place in the chain. ``body`` is JSON."""
 
@@ -107,6 +117,8 @@ class Store:
     keys: Keys
     must_record: bool = True
     """Whether a call that cannot be recorded at all is refused: everywhere but in demo mode."""
+    on_report: Callable[[Report], None] = lambda report: None
+    """Takes note of a report on a card when it is in the database, once however often it was sent."""
     _not_before: float = 0.0
     _waiting: list[_Waiting] = field(default_factory=list, init=False)
     _gathering: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -163,7 +175,8 @@ class Store:
             return False
         try:
             with self.database.writing() as connection:
-                append(connection, entries, self.keys)
+                reports = append(connection, entries, self.keys)
+            self._note(reports)
             self._drain_beside()
         except self.database.faults as fault:
             self._not_before = time.monotonic() + PAUSE_SECONDS
@@ -171,6 +184,10 @@ class Store:
             _log.error("store failed", extra={"fields": {"fault": type(fault).__name__}})
             return False
         return True
+
+    def _note(self, reports: Iterable[Report]) -> None:
+        for report in reports:
+            self.on_report(report)
 
     def _into_spool(self, entries: list[Entry]) -> bool:
         try:
@@ -240,7 +257,8 @@ class Store:
         with self.database.writing() as connection:
             named = select(AUDIT.c.id).where(AUDIT.c.id.in_([entry.id for entry in entries]))
             known = {row.id for row in connection.execute(named)}
-            append(connection, [entry for entry in entries if entry.id not in known], self.keys)
+            reports = append(connection, [entry for entry in entries if entry.id not in known], self.keys)
+        self._note(reports)
 
 
 _ADD_ENTRY, _ADD_CARD, _ADD_HEAD = insert(AUDIT), insert(CARD), insert(HEAD)
@@ -261,13 +279,15 @@ def _sql(statement: Any, dialect: Dialect) -> str:
     return str(statement.compile(dialect=dialect))
 
 
-def append(connection: Connection, entries: Sequence[Entry], keys: Keys) -> None:
-    """Chains ``entries`` on, inside a transaction that alone writes. Raises ``Database.faults``.
+def append(connection: Connection, entries: Sequence[Entry], keys: Keys) -> list[Report]:
+    """Chains ``entries`` on, inside a transaction that alone writes; gives the reports on cards that are new.
+
+    Raises ``Database.faults``.
 
     Every call runs this: the statements go to the driver itself, since SQLAlchemy's way costs three times as much.
     """
     if not entries:
-        return
+        return []
     cursor, dialect = connection.connection.cursor(), connection.dialect
     cursor.execute(_sql(_READ_HEAD, dialect))
     found = cursor.fetchone()
@@ -285,15 +305,14 @@ def append(connection: Connection, entries: Sequence[Entry], keys: Keys) -> None
         cursor.execute(_sql(_ADD_ENTRY, dialect), row)
     for card in cards:
         cursor.execute(_sql(_ADD_CARD, dialect), card)
-    for entry in entries:
-        for report in entry.feedback:
-            _keep_feedback(connection, report, entry.at)
+    reports = [_keep_feedback(connection, report, entry.at) for entry in entries for report in entry.feedback]
     sealed = {"seq": seq, "hash": last, "key_id": keys.current, "seal": keys.seal(seq, last)}
     if head is None:
         cursor.execute(_sql(_ADD_HEAD, dialect), {"id": 1, **sealed})
     else:
         cursor.execute(_sql(_MOVE_HEAD, dialect), sealed)
     cursor.close()
+    return [report for report in reports if report is not None]
 
 
 def read_head(connection: Connection) -> Head | None:
@@ -315,13 +334,18 @@ def _card_row(card: CardRow, at: str, seq: int) -> dict[str, Any]:
     }
 
 
-def _keep_feedback(connection: Connection, report: FeedbackRow, at: str) -> None:
-    """One row however often a report comes; a later repetition moves its time on."""
-    row = connection.execute(select(FEEDBACK.c.outcome_at).where(FEEDBACK.c.id == report.id)).first()
-    if row is None:
-        values = msgspec.structs.asdict(report)
-        values["suggestions"] = write_json(report.suggestions).decode()
-        connection.execute(insert(FEEDBACK), {"id": report.id, "at": at, **values})
-    elif row.outcome_at < report.outcome_at:
-        changed = update(FEEDBACK).where(FEEDBACK.c.id == report.id).values(outcome_at=report.outcome_at)
-        connection.execute(changed)
+def _keep_feedback(connection: Connection, row: FeedbackRow, at: str) -> Report | None:
+    """One row however often a report comes; a later repetition moves its time on, and is nothing new."""
+    known = connection.execute(select(FEEDBACK.c.outcome_at).where(FEEDBACK.c.id == row.id)).first()
+    if known is not None:
+        if known.outcome_at < row.outcome_at:
+            later = update(FEEDBACK).where(FEEDBACK.c.id == row.id).values(outcome_at=row.outcome_at)
+            connection.execute(later)
+        return None
+    values = msgspec.structs.asdict(row)
+    values["suggestions"] = write_json(row.suggestions).decode()
+    connection.execute(insert(FEEDBACK), {"id": row.id, "at": at, **values})
+    own = select(CARD.c.findings).where(CARD.c.uuid == row.card, CARD.c.client == row.client)
+    card = connection.execute(own).first()
+    statements = None if card is None else tuple(id for id, *_ in msgspec.json.decode(card.findings))
+    return Report(row.client, statements, row.outcome, row.reason)
