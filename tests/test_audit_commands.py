@@ -20,7 +20,7 @@ from cds_service.settings import Settings
 from cds_service.store import chain
 from cds_service.store.cli import links, prune
 from cds_service.store.store import Store, read_head
-from cds_service.store.tables import AUDIT
+from cds_service.store.tables import AUDIT, CARD
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 URL = "/cds-services/jaki-order-sign"
@@ -163,6 +163,28 @@ def test_feedback_report(client: FlaskClient, capsys: pytest.CaptureFixture[str]
     }
     status, out, _ = run(capsys, "feedback", "report")
     assert "not-applicable 2, no reason 1" in out
+
+
+def test_auth_9_feedback_on_another_clients_card_is_nobodys(
+    client: FlaskClient, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It gets the answer that any card gets, so that nobody learns which cards there are, and counts for nothing."""
+    card = next(card for card in call(client) if card["indicator"] != "info")
+    with store.database.writing() as connection:
+        connection.execute(update(CARD).values(client="another-hospital"))
+    item = {"outcome": "overridden", "outcomeTimestamp": "2026-06-01T10:00:00Z"}
+    answers = {
+        (answer.status_code, answer.get_data())
+        for uuid in (card["uuid"], "11111111-2222-4333-8444-555555555555")
+        for answer in [client.post(f"{URL}/feedback", json={"feedback": [{"card": uuid, **item}]})]
+    }
+    assert len(answers) == 1
+    _, out, _ = run(capsys, "feedback", "report", "--json")
+    assert {(told["client"], told["overridden"]) for told in json.loads(out)} == {("another-hospital", 0)}
+    _, out, _ = run(capsys, "feedback", "report")
+    assert "2 reports on cards that their sender was never sent are not counted." in out
+    _, out, _ = run(capsys, "audit", "explain", card["uuid"])
+    assert "Card " in out and "Feedback" not in out
 
 
 @pytest.mark.parametrize("words", [["audit", "verify"], ["feedback", "report"]])

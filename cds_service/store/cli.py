@@ -146,7 +146,9 @@ def _explain(store: Store, _settings: Settings, options: argparse.Namespace) -> 
     with store.database.reading() as connection:
         wanted = select(AUDIT).join(CARD, CARD.c.seq == AUDIT.c.seq).where(CARD.c.uuid == options.card)
         row = connection.execute(wanted).first()
-        feedback = connection.execute(select(FEEDBACK).where(FEEDBACK.c.card == options.card)).all()
+        own = select(CARD.c.client).where(CARD.c.uuid == options.card).scalar_subquery()
+        reported = select(FEEDBACK).where(FEEDBACK.c.card == options.card).order_by(FEEDBACK.c.outcome_at)
+        feedback = connection.execute(reported.where(FEEDBACK.c.client == own)).all()
     if row is None:
         raise UnusableInput("no entry has this card; it was sent by another store, or pruned.")
     link = Link(*row)
