@@ -158,6 +158,56 @@ def not_checked_card(why: str, order: str | None, causes: tuple[Cause, ...], occ
     return _scope_card(finding, f"Could not check: {what}", "jakigaps", more, occasion)
 
 
+@dataclass(frozen=True, slots=True)
+class NotRepeated:
+    """A card that is left out because it was overridden: what it says, and how it was overridden.
+
+    ``summary`` and ``statements`` are the card's; ``reason`` is the code that was given, ``on`` the day.
+    """
+
+    summary: str
+    statements: tuple[str, ...]
+    order: str
+    drug: str
+    reason: str
+    on: date
+
+
+def not_repeated_card(cards: Sequence[NotRepeated], days: int, occasion: Occasion) -> Card:
+    """The card in place of those that a site does not want repeated for ``days``: nothing is left out in silence."""
+    warnings = "1 warning is" if len(cards) == 1 else f"{len(cards)} warnings are"
+    since = "day" if days == 1 else f"{days} days"
+    first = cards[0]
+    finding = msgspec.structs.replace(
+        _of_scope(
+            f"{warnings} not repeated, since overridden with a reason in the last {since}.",
+            Outcome.HIT,
+            Severity.INFO,
+            Kind.NOTE,
+            first.order,
+            first.drug,
+        ),
+        id="META-02",
+        section="Note",
+        cite="Note on the use of the guideline: departures",
+        title="Departures from the guideline",
+    )
+    told = [
+        f"- {text.escaped(card.summary)} [{', '.join(card.statements)}]: overridden on {text.day(card.on)} "
+        f"({text.override_reason(card.reason)})."
+        for card in cards
+    ]
+    return _scope_card(
+        finding, finding.say, "jakinotrepeated", "\n".join(["", *told, "", _WHEN_REPEATED]), occasion
+    )
+
+
+_WHEN_REPEATED = (
+    "Patient, order and data are the same as then. After any change of them they are shown again; critical warnings, "
+    "and what could not be checked, always are. Record a significant departure and its reason in the case notes."
+)
+
+
 def _of_scope(
     say: str, outcome: Outcome, severity: Severity, kind: Kind, order: str | None, drug: str
 ) -> Finding:
