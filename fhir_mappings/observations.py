@@ -229,13 +229,20 @@ def _fits(resource: Resource, empty: Mapping[str, Readings]) -> Iterator[str]:
     value = _number(quantity.get("value")) if isinstance(quantity, dict) else None
     if value is None or not isinstance(quantity, dict):
         return
-    possible = _facts_of_unit(_text(quantity.get("code")), _text(quantity.get("unit")))
+    code, unit = _text(quantity.get("code")), _text(quantity.get("unit"))
+    if len(code or "") + len(unit or "") > _LONGEST_UNIT:
+        return
+    possible = _facts_of_unit(code, unit)
     for fact, readings in empty.items():
         if fact in possible:
             converted = _converted(readings.analyte, value, quantity)
             loaded = readings.analyte in _VIRUS_LOADS
             if not isinstance(converted, Reason) and (loaded or is_plausible(readings.analyte, converted)):
                 yield fact
+
+
+_LONGEST_UNIT = 64
+"""Code and unit together; what is longer is no unit, and must not fill the memory of those that were seen."""
 
 
 @lru_cache(maxsize=512)

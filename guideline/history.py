@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from itertools import takewhile
+
+import msgspec
 
 from guideline.derive import (
     DIFFER,
@@ -130,7 +131,9 @@ def times_upper(fact: str, record: Record, window: int, policy: Policy) -> Fact:
         )
         found.append((value, seen(fact, each, f"upper limit {upper}")))
     if len(found) > 1:
-        found = [(value, replace(datum, note=f"{datum.note}; {DIFFER}")) for value, datum in found]
+        found = [
+            (value, msgspec.structs.replace(datum, note=f"{datum.note}; {DIFFER}")) for value, datum in found
+        ]
     greatest = max(found, key=lambda pair: pair[0].low or Decimal(0))[0]
     return _aged(fact, reading, greatest, tuple(datum for _, datum in found), record.on, window, passed)
 
