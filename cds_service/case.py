@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from cards.build import NewRequest, Occasion, not_checked_card
 from cards.model import Card
@@ -48,6 +49,7 @@ class Concern:
 
     source: Source
     supplies: dict[str, Supply]
+    pool: Pool
     orders: tuple[DraftedOrder, ...]
     others: tuple[str, ...]
 
@@ -66,10 +68,16 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The body of an answer, and the steps that led to it."""
+    """The body of an answer, and the steps that led to it.
+
+    ``marks``: by the uuid of a card the mark under which it would be known again; ``withheld``: the cards that a site
+    does not want repeated, for the record (both empty unless a site asks for it).
+    """
 
     body: dict[str, object]
     steps: Steps
+    marks: Mapping[str, str] = field(default_factory=dict)
+    withheld: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +127,13 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
         )
     orders = [o for o in found if o.medicine.unresolved or o.medicine.is_jak_inhibitor]
     others = other_drafts(drafts, call.selections, pool, call.patient_id)
-    return Concern(source, supplies, tuple(orders), tuple(others))
+    return Concern(source, supplies, pool, tuple(orders), tuple(others))
 
 
 def _translated(supplies: dict[str, Supply], runtime: Runtime) -> dict[str, Supply]:
     """The supplies with our codes beside the site's own."""
+    if not runtime.site_codes.targets:
+        return supplies
     translated = runtime.site_codes.translated
     return {
         name: replace(
@@ -139,7 +149,11 @@ def read_case(call: HookCall, runtime: Runtime, concern: Concern, on: date, step
     """The child's record, with everything fetched that was missing. Without the Patient: ``CannotAnswer``."""
     drafts = runtime.site_codes.translated(drafts_of(call))
     steps.supplies.update(concern.source.complete(concern.supplies))
-    pool = _pool(call, drafts, steps.supplies, runtime)
+    pool = (
+        concern.pool
+        if _is_same(steps.supplies, concern.supplies)
+        else _pool(call, drafts, steps.supplies, runtime)
+    )
     lacking = unresolved_medications(pool, call.patient_id, call.fhir_server)
     if lacking and (fetched := concern.source.references(lacking)):
         steps.supplies.update(fetched)
@@ -152,6 +166,11 @@ def read_case(call: HookCall, runtime: Runtime, concern: Concern, on: date, step
     runtime.count_unknown(count_unknown(pool))
     lists = read_lists(pool, call.patient_id, resources_of(drafts), on)
     return Case(pool, lists, gather(patients, pool, lists, on), steps)
+
+
+def _is_same(supplies: dict[str, Supply], before: dict[str, Supply]) -> bool:
+    """Whether nothing was added to what was there before."""
+    return supplies.keys() == before.keys() and all(s is before[name] for name, s in supplies.items())
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
+from functools import cache, lru_cache
 
 from fhir_mappings.elements import (
     Resource,
@@ -45,28 +46,31 @@ _CURRENT_SMOKER = "smoking-current"
 
 def read_answers(pool: Pool, patient_id: str, today: date) -> tuple[dict[str, Answers], tuple[str, ...]]:
     """Every question of the vocabulary (``from: answers``), newest first, and those with a result not yet final."""
-    wanted: dict[str, list[str]] = {}
-    found: dict[str, list[Answer]] = {}
-    for name, kind in vocabulary().items():
-        if kind.read_from == ("answers",):
-            found[name] = []
-            for concept in kind.concepts:
-                wanted.setdefault(concept, []).append(name)
+    found: dict[str, list[Answer]] = {name: [] for name in _questions()}
     not_final: list[str] = []
-    reports = ((report, reference(report)) for report in pool.of("DiagnosticReport"))
-    results = ((result.resource, result.source) for result in results_of(pool, patient_id))
-    for resource, source in (*results, *reports):
-        for part, names in _parts(resource, wanted):
-            if not is_of_patient(resource, patient_id):
-                continue
-            status = status_of(resource)
-            if status not in _FINAL:
-                not_final += () if status in WITHDRAWN else names
-                continue
-            of_other = is_of_other_focus(resource, patient_id)
-            answer = _answer(resource, part, source, today, of_other=of_other)
-            for name in names:
-                found[name].append(answer)
+
+    def take(resource: Resource, part: Resource, names: tuple[str, ...], source: str) -> None:
+        """Notes what a result (or the ``part`` of it) says to each of the questions that it answers."""
+        if not names or not is_of_patient(resource, patient_id):
+            return
+        status = status_of(resource)
+        if status not in _FINAL:
+            not_final.extend(() if status in WITHDRAWN else names)
+            return
+        of_other = is_of_other_focus(resource, patient_id)
+        answer = _answer(resource, part, source, today, of_other=of_other)
+        for name in names:
+            found[name].append(answer)
+
+    for result in results_of(pool, patient_id):
+        take(result.resource, result.resource, _asked(result.concepts), result.source)
+        if "component" in result.resource:
+            for part, names in _components(result.resource):
+                take(result.resource, part, names, result.source)
+    for report in pool.of("DiagnosticReport"):
+        take(report, report, _asked(concepts_in(report.get("code"))), reference(report))
+        for part, names in _components(report):
+            take(report, part, names, reference(report))
     read = {
         name: Answers(tuple(sorted(answers, key=_newest_first, reverse=True)), pool.gap("answers", name))
         for name, answers in found.items()
@@ -74,14 +78,26 @@ def read_answers(pool: Pool, patient_id: str, today: date) -> tuple[dict[str, An
     return read, tuple(not_final)
 
 
-def _parts(resource: Resource, wanted: Mapping[str, list[str]]) -> Iterator[tuple[Resource, tuple[str, ...]]]:
-    """The result itself and each component (a urine strip is often one panel) with the questions it answers."""
+@cache
+def _questions() -> Mapping[str, tuple[str, ...]]:
+    """Every question with the concepts that it goes by."""
+    return {name: kind.concepts for name, kind in vocabulary().items() if kind.read_from == ("answers",)}
+
+
+@lru_cache(maxsize=512)
+def _asked(concepts: frozenset[str]) -> tuple[str, ...]:
+    """The questions that a result of these concepts answers."""
+    if not concepts:
+        return ()
+    return tuple(name for name, own in _questions().items() if not concepts.isdisjoint(own))
+
+
+def _components(resource: Resource) -> Iterator[tuple[Resource, tuple[str, ...]]]:
+    """The parts of a panel (a urine strip is often one) with the questions that each answers."""
     components = resource.get("component")
-    for part in (resource, *(components if isinstance(components, list) else ())):
-        if isinstance(part, Mapping):
-            names = [name for concept in concepts_in(part.get("code")) for name in wanted.get(concept, ())]
-            if names:
-                yield part, tuple(dict.fromkeys(names))
+    for part in components if isinstance(components, list) else ():
+        if isinstance(part, dict):
+            yield part, _asked(concepts_in(part.get("code")))
 
 
 def _answer(resource: Resource, part: Resource, source: str, today: date, *, of_other: bool) -> Answer:
@@ -104,7 +120,7 @@ def _when(resource: Resource) -> date | None:
         if (on := read_date(resource.get(name))) is not None:
             return on
     span = resource.get("effectivePeriod")
-    if isinstance(span, Mapping):
+    if isinstance(span, dict):
         return read_date(span.get("end")) or read_date(span.get("start"))
     return None
 

@@ -28,7 +28,7 @@ _SYSTEMIC_ROUTES = frozenset({"route-oral", "route-intravenous", "route-subcutan
 _LOCAL_TOO = frozenset({"ketoconazole", "fluconazole", "tacrolimus", "ciclosporin", "prednisolone"})
 """Medicines whose one code of RxNorm, SNOMED CT or dm+d stands for the cream and the eye drops as well."""
 _TOPICAL = "ruxolitinib-topical"
-_NOT_COVERED = frozenset({"upadacitinib", "filgotinib", "jak-inhibitor-class"})
+_NOT_COVERED = frozenset({"upadacitinib", "filgotinib", "jak-inhibitor-class", "jak-inhibitor-unnamed"})
 _JAK_CONCEPTS = frozenset({*JAK_INHIBITORS, "upadacitinib", "filgotinib", _TOPICAL})
 
 
@@ -47,6 +47,11 @@ class Medicine:
         """The one covered JAK inhibitor that is named; ``None`` also where two are."""
         named = [drug for drug in JAK_INHIBITORS if drug in self.concepts]
         return named[0] if len(named) == 1 else None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything but what it is made up with says what it is."""
+        return bool(_substances(self.concepts))
 
     @property
     def contradictory(self) -> bool:
@@ -78,18 +83,28 @@ def pointer_of(resource: Resource) -> object:
     """The Reference to a Medication of an order or statement (DSTU2 to R5), or ``None``."""
     pointer: object = resource.get("medicationReference")
     both = resource.get("medication")
-    if pointer is None and isinstance(both, Mapping):
+    if pointer is None and isinstance(both, dict):
         inner = both.get("reference")
-        return inner if isinstance(inner, Mapping) else both if isinstance(inner, str) else None
+        return inner if isinstance(inner, dict) else both if isinstance(inner, str) else None
     return pointer
 
 
 def medicine_of(resource: Resource, pool: Pool) -> Medicine:
-    """The medicine of a MedicationRequest, MedicationOrder or MedicationStatement (DSTU2 to R5)."""
+    """The medicine of a MedicationRequest, MedicationOrder or MedicationStatement (DSTU2 to R5); each read once."""
+    known: dict[int, tuple[Resource, Medicine]] = pool.kept.setdefault("medicines", {})
+    found = known.get(id(resource))
+    if found is None:
+        # The resource is kept beside its medicine: its identity cannot become another's while the pool lives.
+        found = known[id(resource)] = resource, read_medicine(resource, pool)
+    return found[1]
+
+
+def read_medicine(resource: Resource, pool: Pool) -> Medicine:
+    """``medicine_of`` without remembering it."""
     concept: object = resource.get("medicationCodeableConcept")
     pointer = pointer_of(resource)
     both = resource.get("medication")
-    if isinstance(both, Mapping):  # R5, and STU3 drafts of some clients
+    if isinstance(both, dict):  # R5, and STU3 drafts of some clients
         concept = concept or both.get("concept") or (both if "coding" in both or "text" in both else None)
     medication = pool.resolve(pointer, resource) if pointer is not None else None
     if medication is not None and (is_modified(medication) or status_of(medication) == "entered-in-error"):
@@ -98,19 +113,20 @@ def medicine_of(resource: Resource, pool: Pool) -> Medicine:
     if medication is not None:
         holders += [medication.get("code"), *_ingredients(medication, resource, pool)]
     words = [word for holder in holders for word in texts(holder)]
-    if isinstance(pointer, Mapping) and isinstance(pointer.get("display"), str):
+    if isinstance(pointer, dict) and isinstance(pointer.get("display"), str):
         words.append(pointer["display"])
     coded = frozenset().union(*(concepts_in(holder) for holder in holders))
     found, by_name = coded, False
     named = _named(words)
     if not _is_a_medicine(coded):
-        found, by_name = coded | named, bool(named - coded)
+        found, by_name = coded | named, bool(_substances(named - coded))
     else:
         # A code that says something else does not silence the name of a JAK inhibitor beside it, and two different
         # ones are told as a contradiction, never one of them chosen.
         named &= _JAK_CONCEPTS
         found, by_name = coded | named, bool(named - coded) and not coded & _JAK_CONCEPTS
     unresolved = pointer is not None and medication is None and not found
+    found = _with_combination(found)
     if _is_local(words, medication, resource):
         if "ruxolitinib" in found:
             found = (found - {"ruxolitinib"}) | {_TOPICAL}
@@ -119,10 +135,8 @@ def medicine_of(resource: Resource, pool: Pool) -> Medicine:
         found -= {"ruxolitinib"}
     product = None
     if any(drug in found for drug in JAK_INHIBITORS):
-        raw = [
-            c for holder in (concept,) if isinstance(holder, Mapping) for c in listed(holder.get("coding"))
-        ]
-        coding_list = [c for c in raw if isinstance(c, Mapping)]
+        raw = [c for holder in (concept,) if isinstance(holder, dict) for c in listed(holder.get("coding"))]
+        coding_list = [c for c in raw if isinstance(c, dict)]
         product = read_product(coding_list, words, medication)
         if "tofacitinib" in found:
             product = _of_printed_strength(product)
@@ -158,10 +172,15 @@ def _of_printed_strength(product: Product) -> Product:
     return replace(product, strength_mg=strength, per_ml=Decimal(1), source="guideline", note=note)
 
 
+def _substances(concepts: frozenset[str]) -> frozenset[str]:
+    """Without what medicines are made up with: benzoate is an excipient, and the tail of many names."""
+    return frozenset(concept for concept in concepts if not concept.startswith("excipient-"))
+
+
 def _is_a_medicine(concepts: frozenset[str]) -> bool:
     """Whether a code names one medicine; a form, a route or a whole class of medicines is none."""
     return any(
-        not concept.startswith(("form-", "route-", "unit-")) and not concept.endswith("-class")
+        not concept.startswith(("form-", "route-", "unit-", "excipient-")) and not concept.endswith("-class")
         for concept in concepts
     )
 
@@ -174,17 +193,17 @@ def _named(words: list[str]) -> frozenset[str]:
 def _ingredients(medication: Resource, order: Resource, pool: Pool) -> Iterator[object]:
     """What says what the active ingredients are: concepts, and the codes of resources that are referred to."""
     for part in (medication, medication.get("product")):  # DSTU2 keeps them under "product"
-        for ingredient in listed(part.get("ingredient")) if isinstance(part, Mapping) else ():
-            if not isinstance(ingredient, Mapping) or is_modified(ingredient):
+        for ingredient in listed(part.get("ingredient")) if isinstance(part, dict) else ():
+            if not isinstance(ingredient, dict) or is_modified(ingredient):
                 continue
             if ingredient.get("isActive") is False:
                 continue
             item = ingredient.get("item")
             yield ingredient.get("itemCodeableConcept")
-            if isinstance(item, Mapping):
+            if isinstance(item, dict):
                 yield item
             pointer = ingredient.get("itemReference") or (
-                item.get("reference") if isinstance(item, Mapping) else None
+                item.get("reference") if isinstance(item, dict) else None
             )
             # What is contained stands beside the Medication in the order that contains them both.
             for holder in (medication, order):
@@ -195,10 +214,21 @@ def _ingredients(medication: Resource, order: Resource, pool: Pool) -> Iterator[
 def _is_local(words: list[str], medication: Resource | None, resource: Resource) -> bool:
     """Whether it is for the skin, the eye or the ear alone, by its form or its route: route matters (pitfall 10)."""
     dosages = listed(resource.get("dosageInstruction")) + listed(resource.get("dosage"))
-    routes = [dosage.get("route") for dosage in dosages if isinstance(dosage, Mapping)]
+    routes = [dosage.get("route") for dosage in dosages if isinstance(dosage, dict)]
     forms = [] if medication is None else [medication.get("form"), medication.get("doseForm")]
     spoken = [*words, *(word for told in (*routes, *forms) for word in texts(told))]
     coded = frozenset().union(*map(concepts_in, routes))
     if coded & _SYSTEMIC_ROUTES or any(_SYSTEMIC_WORDS.search(word.lower()) for word in spoken):
         return False
     return "route-local" in coded or any(_LOCAL_WORDS.search(word.lower()) for word in spoken)
+
+
+_COMBINED = "combined-hormonal-contraceptive"
+
+
+def _with_combination(found: frozenset[str]) -> frozenset[str]:
+    """Ethinylestradiol together with a progestogen is a combined contraceptive, and no longer either of them."""
+    both = {"ethinylestradiol", "progestogen-only-contraceptive"}
+    if both <= found or _COMBINED in found:
+        return (found - both) | {_COMBINED}
+    return found

@@ -24,6 +24,7 @@ from fhir_mappings.elements import (
 )
 from fhir_mappings.lists import is_never_true
 from fhir_mappings.medicines import medicine_of, pointer_of
+from fhir_mappings.panels import own_results
 from fhir_mappings.prefetch import Pool
 
 OTHER: Final = "other"
@@ -64,7 +65,13 @@ def count_unknown(pool: Pool) -> Mapping[tuple[str, str], int]:
     """
     found: Counter[tuple[str, str]] = Counter()
     for kind in RESOURCE_TYPES:
-        for resource in pool.of(kind):
+        # Of thousands of results only those without a concept need a second look.
+        suspects = (
+            (result.resource for result in own_results(pool) if not result.concepts)
+            if kind == "Observation"
+            else pool.of(kind)
+        )
+        for resource in suspects:
             if is_unknown(resource):
                 system = next(iter(_codings(resource)))[0]
                 found[kind, SYSTEMS.get(systems.canonical(system[:256]) or "", OTHER)] += 1
@@ -117,7 +124,7 @@ def _counts(resource: Resource, patient_id: str) -> bool:
 
 
 def _is_known_by_name(resource: Resource, pool: Pool) -> bool:
-    return resource["resourceType"] in _IN_MEDICATION and bool(medicine_of(resource, pool).concepts)
+    return resource["resourceType"] in _IN_MEDICATION and medicine_of(resource, pool).is_known
 
 
 def unknown_results(candidates: Mapping[str, Iterable[str]]) -> str | None:
