@@ -63,7 +63,8 @@ def read_answers(pool: Pool, patient_id: str, today: date) -> tuple[dict[str, An
             found[name].append(answer)
 
     for result in results_of(pool, patient_id):
-        take(result.resource, result.resource, _asked(result.concepts), result.source)
+        if asked := _asked(result.concepts):
+            take(result.resource, result.resource, asked, result.source)
         if "component" in result.resource:
             for part, names in _components(result.resource):
                 take(result.resource, part, names, result.source)

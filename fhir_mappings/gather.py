@@ -64,11 +64,14 @@ def gather(patients: Sequence[Resource], pool: Pool, lists: Lists, on: date) -> 
 
 def _of_others(pool: Pool, patient_id: str) -> int:
     """How many resources say that they are somebody else's, whatever they hold: one shows that records are mixed."""
-    results = sum(not is_of_patient(result.resource, patient_id) for result in results_of(pool, patient_id))
-    patients = sum(bool(patient.get("id") != patient_id) for patient in pool.of("Patient"))
-    others = sum(
-        not is_of_patient(resource, patient_id)
+    own = {"reference": f"Patient/{patient_id}"}
+    results = (result.resource for result in results_of(pool, patient_id))
+    others = (
+        resource
         for resource in pool.everything()
         if resource["resourceType"] not in ("Observation", "Patient")
     )
-    return results + patients + others
+    # Nearly all say plainly that they are the child's.
+    suspects = [resource for resource in (*results, *others) if resource.get("subject") != own]
+    patients = sum(bool(patient.get("id") != patient_id) for patient in pool.of("Patient"))
+    return patients + sum(not is_of_patient(resource, patient_id) for resource in suspects)

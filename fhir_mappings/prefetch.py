@@ -185,12 +185,11 @@ def _next_url(bundle: Resource) -> str | None:
 def _promises_more(bundle: Resource, entries: list[Any]) -> bool:
     """Whether more matches are said to exist than came: a page whose link to the next one was left out."""
     total = bundle.get("total")
-    if not isinstance(total, int):
+    if not isinstance(total, int) or not total:
         return False
-    modes = [
-        e["search"].get("mode") for e in entries if isinstance(e, dict) and isinstance(e.get("search"), dict)
-    ]
-    return total > len(entries) - sum(mode in ("include", "outcome") for mode in modes)
+    searches = [entry["search"] for entry in entries if isinstance(entry, dict) and "search" in entry]
+    beside = sum(isinstance(s, dict) and s.get("mode") in ("include", "outcome") for s in searches)
+    return total > len(entries) - beside
 
 
 class Pool:
