@@ -29,7 +29,7 @@ from fhir_mappings.drafts import (
 )
 from fhir_mappings.gather import gather
 from fhir_mappings.lists import Lists, read_lists
-from fhir_mappings.patient import find_patient
+from fhir_mappings.patient import find_patient, with_owners
 from fhir_mappings.prefetch import Pool, Supply
 from fhir_mappings.requests import service_request
 from fhir_mappings.unknown_codes import count_unknown
@@ -99,7 +99,7 @@ def drafts_of(call: HookCall) -> object:
 def _pool(call: HookCall, drafts: object, supplies: dict[str, Supply], runtime: Runtime) -> Pool:
     """Everything that the call brought or that was fetched, with our codes beside the site's own."""
     return Pool(
-        _translated(supplies, runtime),
+        with_owners(_translated(supplies, runtime), call.patient_id),
         resources_of(drafts),
         server=call.fhir_server,
         urls=named_resources(drafts),

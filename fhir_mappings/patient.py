@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 
 from fhir_mappings.elements import Resource, is_modified, read_span, reference
-from fhir_mappings.prefetch import Pool
+from fhir_mappings.prefetch import Pool, Supply
+from fhir_mappings.products import listed
 from guideline.record import Birth
 from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
 
@@ -63,3 +65,44 @@ def _sex_of(patient: Resource) -> Fact:
 def find_patient(pool: Pool, patient_id: str) -> tuple[Resource, ...]:
     """The Patient of the request, each time that it came differently; another patient is never taken for it."""
     return tuple(patient for patient in pool.of("Patient") if patient.get("id") == patient_id)
+
+
+# --- resources that name their patient by a number only ------------------------------------------------
+
+_SOMEBODY_ELSE = {"reference": "Person/of-another-number"}
+
+
+def with_owners(supplies: Mapping[str, Supply], patient_id: str) -> Mapping[str, Supply]:
+    """The supplies with a reference on every resource that names its patient by an identifier alone.
+
+    Where the Patient has a number of the same system, another number is another patient. Where it has none, nothing
+    contradicts the search that found the resource.
+    """
+    numbers: dict[object, set[object]] = {}
+    for patient in (r for s in supplies.values() for r in s.resources if r.get("resourceType") == "Patient"):
+        for number in listed(patient.get("identifier")) if patient.get("id") == patient_id else ():
+            if isinstance(number, dict) and isinstance(system := number.get("system"), str):
+                numbers.setdefault(system, set()).add(str(number.get("value")))
+    if not numbers:
+        return supplies
+    return {
+        name: replace(supply, resources=tuple(_owned(resource, numbers) for resource in supply.resources))
+        for name, supply in supplies.items()
+    }
+
+
+def _owned(resource: Resource, numbers: Mapping[object, set[object]]) -> Resource:
+    for name in ("subject", "patient"):
+        subject = resource.get(name)
+        if (
+            isinstance(subject, dict)
+            and "identifier" in subject
+            and not isinstance(subject.get("reference"), str)
+        ):
+            number = subject["identifier"]
+            system = number.get("system") if isinstance(number, dict) else None
+            if isinstance(system, str) and str(number.get("value")) not in numbers.get(
+                system, {str(number.get("value"))}
+            ):
+                return {**resource, name: _SOMEBODY_ELSE}
+    return resource

@@ -447,6 +447,37 @@ def test_fetch_8_another_patients_resource_is_never_used_and_named_once(what: st
     assert comparable(found).replace(f"{NOTE} ", "").replace(NOTE, "") == comparable(usual).replace(NOTE, "")
 
 
+NHS, MRN = "https://fhir.nhs.uk/Id/nhs-number", "https://hospital.example/mrn"
+OWN_NUMBER = {"system": NHS, "value": "9000000009"}
+
+
+@pytest.mark.parametrize(
+    ("subject", "foreign"),
+    [
+        ({"identifier": OWN_NUMBER}, False),
+        ({"identifier": {"system": NHS, "value": "9000000017"}}, True),
+        ({"identifier": {"system": NHS}}, True),
+        ({"identifier": {"system": MRN, "value": "9000000017"}}, False),
+        ({"identifier": "9000000017"}, False),
+        ({"identifier": {"system": NHS, "value": "9000000017"}, "reference": "Patient/p1"}, False),
+        ({"display": "somebody"}, False),
+    ],
+)
+@pytest.mark.parametrize("member", ["subject", "patient"])
+def test_fetch_8_a_patient_named_by_number_alone_is_compared_by_it(
+    member: str, subject: Json, foreign: bool
+) -> None:
+    heavy = observation("weight", "50", id_="w", on="2026-05-30")
+    del heavy["subject"]
+    data = prefetch_of(results=[heavy | {member: subject}])
+    data["patient"]["identifier"] = [OWN_NUMBER, {"value": "no system"}, "x"]
+    found = told(data=data)
+    assert (NOTE in texts(found)) is foreign
+    assert given(found) == ("TOFA-DOSE-04" if foreign else "TOFA-DOSE-05")
+    del data["patient"]["identifier"]
+    assert NOTE not in texts(told(data=data))
+
+
 @pytest.mark.parametrize("status", ["preliminary", "registered", "unknown"])
 def test_an_answer_in_words_that_is_not_final_is_shown_and_not_used(status: str) -> None:
     early = answer("71773-6", "10828004", "igra") | {"status": status}
