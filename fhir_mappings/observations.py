@@ -7,6 +7,7 @@ results do not cost 2,000 validations.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -26,6 +27,7 @@ from fhir_mappings.elements import (
     is_of_other_focus,
     is_of_patient,
     read_date,
+    read_span,
     status_of,
     texts,
 )
@@ -113,6 +115,8 @@ class Readings:
         while waiting and (undated or waiting[-1][0] >= least - _ZONES_APART):
             least, arrived, found = waiting.pop()
             next_.append(_dated(found, arrived))
+        if undated:
+            next_ = _placed(next_)
         next_.sort(key=lambda d: d[:-1], reverse=True)
         self._ordered += next_
         return True
@@ -141,6 +145,23 @@ def _dated(found: _Found, arrived: int) -> _Dated:
     on = read_date(text)
     when = "" if text is None else _moment(text)
     return _Dated(on is None, when, on or date.min, found.result.source, -arrived, found)
+
+
+def _placed(results: list[_Dated]) -> list[_Dated]:
+    """A result of which only the month or the year is known has no place among others of that time: it may be the
+    newest of them. It counts as undated then."""
+    days = sorted(result.day for result in results)
+    placed = []
+    for result in results:
+        span = read_span(_time_of(result.found.result.resource))
+        if (
+            span is not None
+            and span[0] != span[1]
+            and bisect_right(days, span[1]) - bisect_left(days, span[0]) > 1
+        ):
+            result = result._replace(undated=True)
+        placed.append(result)
+    return placed
 
 
 @dataclass(frozen=True, slots=True)

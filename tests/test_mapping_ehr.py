@@ -580,6 +580,26 @@ def test_dates_that_databases_use_for_not_known_break_nothing(when: str, status:
     assert ("birthDate", "unreadable") in missing(found)
 
 
+@pytest.mark.parametrize(
+    ("month", "day", "given_"),
+    [
+        ("2026-05", None, "TOFA-DOSE-04"),
+        ("2026-05", "2026-05-10", "TOFA-DOSE-05?"),
+        ("2026-05", "2026-05-31", "TOFA-DOSE-05?"),
+        ("2026", "2026-05-10", "TOFA-DOSE-05?"),
+        ("2026-04", "2026-05-10", "TOFA-DOSE-05"),
+        ("2026-05", "2026-04-30", "TOFA-DOSE-04"),
+    ],
+)
+def test_a_weight_of_some_day_of_the_month_is_not_put_before_or_behind_others(
+    month: str, day: str | None, given_: str
+) -> None:
+    """28.5 kg in May and 50 kg on a day of May: which is the newer cannot be known."""
+    results = [observation("weight", "28.5", on=month, id_="w1")]
+    results += [observation("weight", "50", on=day, id_="w2")] if day is not None else []
+    assert given(told(weight=None, results=results)) == given_
+
+
 def test_an_end_in_9999_is_an_open_end() -> None:
     def course(end: str | None) -> str:
         period = {"start": "2026-01-10"} | ({} if end is None else {"end": end})
