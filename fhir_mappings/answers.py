@@ -19,7 +19,7 @@ from fhir_mappings.elements import (
     is_negation,
     is_of_other_focus,
     is_of_patient,
-    read_date,
+    read_span,
     reference,
     status_of,
     texts,
@@ -105,10 +105,11 @@ def _answer(resource: Resource, part: Resource, source: str, today: date, *, of_
     """One result. Without a usable date it may be the newest: it counts as of today, but never as negative."""
     unusable = of_other or is_modified(resource) or is_modified(part) or bool(part.get("dataAbsentReason"))
     meaning = "unclear" if unusable else _meaning(part)
-    on = _when(resource)
-    if on is None or on > today + timedelta(days=1):
+    span = _when(resource)
+    if span is None or span[0] > today + timedelta(days=1):
         return Answer(meaning if meaning == "positive" else "unclear", today, source)
-    return Answer(meaning, min(on, today), source)
+    # Of "May 2026" a negative counts from its first day, anything graver up to its last.
+    return Answer(meaning, min(span[0] if meaning == "negative" else span[1], today), source)
 
 
 def _newest_first(answer: Answer) -> tuple[date, int, str]:
@@ -116,13 +117,14 @@ def _newest_first(answer: Answer) -> tuple[date, int, str]:
     return answer.on, ("negative", "unclear", "positive").index(answer.meaning), answer.source
 
 
-def _when(resource: Resource) -> date | None:
+def _when(resource: Resource) -> tuple[date, date] | None:
+    """First and last day that the clinical time allows."""
     for name in ("effectiveDateTime", "effectiveInstant"):
-        if (on := read_date(resource.get(name))) is not None:
+        if (on := read_span(resource.get(name))) is not None:
             return on
     span = resource.get("effectivePeriod")
     if isinstance(span, dict):
-        return read_date(span.get("end")) or read_date(span.get("start"))
+        return read_span(span.get("end")) or read_span(span.get("start"))
     return None
 
 

@@ -600,6 +600,24 @@ def test_a_weight_of_some_day_of_the_month_is_not_put_before_or_behind_others(
     assert given(told(weight=None, results=results)) == given_
 
 
+@pytest.mark.parametrize(
+    ("month", "day", "meaning"),
+    [
+        (("2026-05", "positive"), ("2026-05-10", "negative"), "positive"),
+        (("2026-05", "negative"), ("2026-05-10", "positive"), "positive"),
+        (("2026", "positive"), ("2026-05-10", "negative"), "positive"),
+        (("2026-04", "positive"), ("2026-05-10", "negative"), "negative"),
+    ],
+)
+def test_of_answers_whose_order_is_not_known_the_graver_counts(
+    month: tuple[str, str], day: tuple[str, str], meaning: str
+) -> None:
+    codes = {"positive": "10828004", "negative": "260385009"}
+    tests = [answer("71773-6", codes[said], f"t{n}", on=on) for n, (on, said) in enumerate((month, day))]
+    read, _ = read_answers(Pool({"x": Supply(tuple(tests), None)}), "p1", date(2026, 6, 1))
+    assert read["tbTest"].answers[0].meaning == meaning
+
+
 def test_an_end_in_9999_is_an_open_end() -> None:
     def course(end: str | None) -> str:
         period = {"start": "2026-01-10"} | ({} if end is None else {"end": end})
