@@ -53,7 +53,7 @@ _WHAT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 RESOURCE_TYPES: Final = tuple(_WHAT)
 _LISTED: Final = tuple(kind for kind in _WHAT if kind not in ("Observation", "Medication", "ServiceRequest"))
-_IN_MEDICATION: Final = ("MedicationRequest", "MedicationOrder", "MedicationStatement")
+IN_MEDICATION: Final = ("MedicationRequest", "MedicationOrder", "MedicationStatement")
 _NEVER: Final = ("entered-in-error", "cancelled", "not-done", "draft")
 _MOST_NAMED: Final = 5
 
@@ -87,7 +87,7 @@ def unknown_entries(pool: Pool, patient_id: str) -> str | None:
     spoken: list[str] = []
     for resource in (resource for kind in _LISTED for resource in pool.of(kind)):
         holder = resource
-        if resource["resourceType"] in _IN_MEDICATION:
+        if resource["resourceType"] in IN_MEDICATION:
             medication = pool.resolve(pointer_of(resource), resource)
             holder = resource if medication is None else medication
         if _is_unread(holder) and _counts(resource, patient_id) and not _is_known_by_name(resource, pool):
@@ -113,9 +113,7 @@ def _is_unread(holder: Resource) -> bool:
     named = [holder.get(name) for name in _names(holder)]
     if any(has_known_system(concept) for concept in named):
         return False
-    if any(_codings(holder)):
-        return is_unknown(holder)
-    return any(word.strip() for concept in named for word in texts(concept))
+    return is_unknown(holder) if any(_codings(holder)) else is_in_words_alone(holder)
 
 
 def _counts(resource: Resource, patient_id: str) -> bool:
@@ -124,7 +122,7 @@ def _counts(resource: Resource, patient_id: str) -> bool:
 
 
 def _is_known_by_name(resource: Resource, pool: Pool) -> bool:
-    return resource["resourceType"] in _IN_MEDICATION and medicine_of(resource, pool).is_known
+    return resource["resourceType"] in IN_MEDICATION and medicine_of(resource, pool).is_known
 
 
 def unknown_results(candidates: Mapping[str, Iterable[str]]) -> str | None:
@@ -151,6 +149,12 @@ def _names(resource: Resource) -> tuple[str, ...]:
 def _codings(resource: Resource) -> Iterator[tuple[str, str]]:
     for name in _names(resource):
         yield from codings(resource.get(name))
+
+
+def is_in_words_alone(resource: Resource) -> bool:
+    """Whether words say what it is, and no code."""
+    spoken = (word for name in _names(resource) for word in texts(resource.get(name)))
+    return not any(_codings(resource)) and any(word.strip() for word in spoken)
 
 
 def is_unknown(resource: Resource) -> bool:

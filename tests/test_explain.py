@@ -166,6 +166,7 @@ def test_resources_that_were_not_used_are_listed_with_the_reason(
         observation("haemoglobin", "110", id_="high"),
         observation("haemoglobin", "11", id_="local", code={"coding": [{"system": "http://x", "code": "1"}]}),
         observation("haemoglobin", "11", id_="donor", focus=[{"reference": "Patient/donor"}]),
+        observation("haemoglobin", "11", id_="words", code={"text": "Haemoglobin"}),
         observation("weight", "30", id_="used", on="2026-05-31"),
     ]
     conditions = [
@@ -194,6 +195,7 @@ def test_resources_that_were_not_used_are_listed_with_the_reason(
         "Observation/odd (for haemoglobin)": "unreadable: it carries a modifier that this service does not know",
         "Observation/other": "it is of another patient",
         "Observation/unit (for haemoglobin)": "unusable-unit: its unit is missing or cannot be converted",
+        "Observation/words": "it is named in words alone, without a code",
         "Observation/wrong": "its status says that it never happened or was withdrawn",
         "Procedure/p": "its status says that it never happened or was withdrawn",
     }
