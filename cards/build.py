@@ -83,10 +83,13 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
     if a.dose is not None:
         cards.append(_dose_card(order, on_dose_card, occasion))
     # What explains the missing dose stands on the first card below.
+    told = not order.running
     for index, (name, found) in enumerate(groups):
-        cards.append(
-            _card(name, found, order, occasion, leads=index == 0 and a.dose is None and not order.running)
-        )
+        leads = index == 0 and a.dose is None and not order.running
+        # The row that a running dose should follow stands beside the first finding about the dose.
+        refers = not told and any(f.about_dose and f.outcome is Outcome.HIT for f in found)
+        told = told or refers
+        cards.append(_card(name, found, order, occasion, leads=leads, refers=refers))
     return sorted(cards, key=lambda card: Severity(card.indicator).rank)
 
 
@@ -95,12 +98,16 @@ _NOTES_ORDER = (Kind.ALERT, Kind.DOSE, Kind.ORDER, Kind.PLAN, Kind.NOTE)
 
 
 def _by_trigger(findings: Sequence[Finding]) -> list[list[Finding]]:
-    """Findings of one trigger share a card (ruling 9): those that rest on the same data."""
-    groups: dict[frozenset[tuple[str, str | None]], list[Finding]] = {}
+    """Findings of one trigger share a card (ruling 9): those that rest on the same data, or on a part of them."""
+    groups: list[tuple[frozenset[tuple[str, str | None]], list[Finding]]] = []
     for finding in findings:
         key = frozenset((e.fact, e.source) for e in finding.evidence) or frozenset({(finding.id, None)})
-        groups.setdefault(key, []).append(finding)
-    return list(groups.values())
+        near = [group for group in groups if group[0] <= key or key <= group[0]]
+        joined = (key.union(*(data for data, _ in near)), [f for _, found in near for f in found] + [finding])
+        at = groups.index(near[0]) if near else len(groups)
+        groups = [group for group in groups if group not in near]
+        groups.insert(at, joined)
+    return [found for _, found in groups]
 
 
 def _split_dose(a: OrderAssessment) -> tuple[list[Finding], list[Finding]]:
@@ -295,7 +302,9 @@ def _administration_json(a: Administration) -> JsonObject:
 # --- the other cards ------------------------------------------------------------------------------
 
 
-def _card(name: str, findings: list[Finding], order: OrderToCard, occasion: Occasion, *, leads: bool) -> Card:
+def _card(
+    name: str, findings: list[Finding], order: OrderToCard, occasion: Occasion, *, leads: bool, refers: bool
+) -> Card:
     a = order.assessment
     drafted = text.drafted(a.drafted)
     who = text.capital(a.drug) + (f" {drafted}" if drafted else "")
@@ -308,6 +317,8 @@ def _card(name: str, findings: list[Finding], order: OrderToCard, occasion: Occa
         headline = _headline(name, who, findings)
     if leads:
         lines += _no_dose_lines(a)
+    if refers:
+        lines += ["", *(_reference_line(reference) for reference in a.reference_doses)]
     topic = f"jaki{name}"
     if name == "critical" and len(findings) == 1:
         topic += findings[0].id.replace("-", "")
@@ -346,7 +357,10 @@ def _order_action(new_request: NewRequest, name: str, due: date | None) -> Actio
 
 def _headline(name: str, who: str, findings: Sequence[Finding]) -> str:
     first = findings[0]
-    say = first.say.split(". ")[0].rstrip(".")
+    say, _, rest = first.say.partition(". ")
+    if len(say) < _SHORT and rest:  # "Serious infection." says what is wrong, not what to do
+        say = f"{say}: {rest.split('. ')[0]}"
+    say = say.rstrip(".")
     data = f" ({text.amount(first.evidence[0].value, first.evidence[0].unit)})" if _has_number(first) else ""
     label = f"{text.name_of(first.evidence[0].fact)}{data}: " if data else ""
     more = f" (+{len(findings) - 1} more)" if len(findings) > 1 else ""
@@ -355,6 +369,10 @@ def _headline(name: str, who: str, findings: Sequence[Finding]) -> str:
     if name == "notes":
         return f"{who}: plan and notes - {say}{more}"
     return f"{who}: {label}{say}{more}"
+
+
+_SHORT = 40
+"""Characters of a first sentence that leave room for the second in a summary."""
 
 
 def _has_number(finding: Finding) -> bool:

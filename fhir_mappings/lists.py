@@ -6,6 +6,7 @@ broke off or held something unreadable can say yes, never no.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -383,7 +384,7 @@ def _medications(
             until = end if end is not None or current else start
             items.append(
                 Item(
-                    medicine.concepts,
+                    medicine.concepts | _by_vein(resource, medicine.concepts),
                     start,
                     reference(resource),
                     current,
@@ -400,6 +401,28 @@ def _medications(
         if drug is not None:
             orders.append(_recorded(drug, resource, medicine))
     return RecordList(tuple(items), gap, foreign), tuple(orders)
+
+
+_ANTIMICROBIALS = frozenset(
+    {
+        *("amoxicillin", "ceftriaxone", "clarithromycin", "antibacterial-systemic-class", "co-trimoxazole"),
+        *("phenoxymethylpenicillin", "fluconazole", "itraconazole", "rifampicin", "isoniazid"),
+    }
+)
+_VEIN = re.compile(r"\bintravenous(ly)?\b|\bi\.?v\.?\b", re.I)
+_VEIN_CODES = frozenset({"47625008", "IV", "IVPUSH", "IVPB", "IVINJ", "IVINJBOL", "IVDRIP"})
+"""SNOMED CT *intravenous route*, and the routes of the HL7 table RouteOfAdministration that are one."""
+
+
+def _by_vein(resource: Resource, concepts: frozenset[str]) -> frozenset[str]:
+    """``intravenous-antimicrobial`` where the order says that an antimicrobial is given into a vein (A-35)."""
+    if not concepts & _ANTIMICROBIALS:
+        return frozenset()
+    for dosage in listed(resource.get("dosageInstruction", resource.get("dosage"))):
+        route = dosage.get("route") if isinstance(dosage, Mapping) else None
+        if any(code in _VEIN_CODES for _, code in codings(route)) or any(map(_VEIN.search, texts(route))):
+            return frozenset({"intravenous-antimicrobial"})
+    return frozenset()
 
 
 def _recorded(drug: str, resource: Resource, medicine: Medicine) -> RecordedOrder:

@@ -89,10 +89,20 @@ def _asks_for_less(row: Row) -> bool:
 def watch(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
     """What the guideline says of a running treatment (no order is being drafted, so no dose is given).
 
-    ``draft`` stands for the running order; only the tables that watch a treatment are tried, and of what they say
-    only what a clinician should act on or know is unchecked.
+    ``draft`` stands for the running order, with its dose; only the tables that watch a treatment are tried, and of
+    what they say only what a clinician should act on or know is unchecked. Where the running dose is not that of the
+    row, the row of today's age, weight and eGFR is given as text.
     """
-    return _partly(record, draft, tables, policy, lambda table: table.view)
+    derived = _derived(record, draft, tables, policy)
+    selection = select(tables, draft.drug, derived.facts)
+    return _partly(record, draft, tables, policy, lambda table: table.view, derived=derived, row=selection)
+
+
+def _row_of_today(derived: Derived, selection: Selection) -> tuple[ReferenceDose, ...]:
+    if selection.row is None or selection.regimen is None or selection.outside:
+        return ()
+    each = per_kg(selection.regimen, derived.facts["weight"])
+    return (ReferenceDose(selection.row.id, "The guideline's row today", selection.regimen, each),)
 
 
 def assess_beyond(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
@@ -122,16 +132,31 @@ def _partly(
     wanted: Callable[[Table], bool],
     *,
     every: bool = False,
+    derived: Derived | None = None,
+    row: Selection | None = None,
 ) -> OrderAssessment:
-    derived = _derived(record, draft, tables, policy)
+    """The ``wanted`` tables alone; those about the running dose only where its ``row`` is given."""
+    derived = derived or _derived(record, draft, tables, policy)
     facts = derived.facts
     chosen = Tables(tuple(table for table in tables.all if wanted(table)))
     tried = _try_tables(chosen, draft.drug, facts, "first")
+    references: tuple[ReferenceDose, ...] = ()
+    if row is not None:
+        no_row = any(t.outcome is Outcome.HIT for t in _rows_that_bar(tables, draft.drug, facts))
+        reduced = any(t.outcome is Outcome.HIT and _asks_for_less(t.row) for t in tried)
+        facts = {**facts, **check_facts(derived, draft, tables, row, no_row=no_row, reduced=reduced)}
+        if isinstance(facts["verdict"], Known) and row.answer is not None:
+            # No dose card shows what chose the row, so that the finding has to.
+            facts["verdict"] = replace(facts["verdict"], evidence=row.answer.evidence)
+        compared = _try_tables(chosen, draft.drug, facts, "after view")
+        tried += compared
+        if any(t.outcome is Outcome.HIT for t in compared):
+            references = _row_of_today(derived, row)
     facts = {**facts, "interruption": _interruption(tried, draft, running_total(derived.course))}
     tried += _try_tables(chosen, draft.drug, facts, "after last")
     findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not Outcome.CLEAR])
     worth = tuple(f for f in findings if every or _matters(f))
-    return _assessment(record, draft, chosen, facts, tried, worth, None, (), ())
+    return _assessment(record, draft, chosen, facts, tried, worth, None, references, ())
 
 
 def _matters(finding: Finding) -> bool:
@@ -264,6 +289,17 @@ def _try_row(table: Table, row: Row, facts: Facts) -> _Tried:
     if table.speaks_for == "indication":
         causes = tuple(c for c in causes if c.fact == "indication") or causes
     return _Tried(table, row, Outcome.CANNOT_ASSESS, Answer(None, causes, answer.evidence, (), decided))
+
+
+def _rows_that_bar(tables: Tables, drug: str, facts: Facts) -> list[_Tried]:
+    """The rows by which no dose row counts at all (``withholds: row``), as they stand for these facts."""
+    return [
+        _try_row(table, row, facts)
+        for table in tables.of(drug)
+        if table.stage == "first" and not table.is_dose_table
+        for row in table.rows
+        if row.withholds == "row"
+    ]
 
 
 def _dose_table_rows(selection: Selection) -> list[_Tried]:

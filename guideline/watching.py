@@ -52,14 +52,18 @@ def watch_facts(
     return found
 
 
+_MEASURED = (Reason.UNUSABLE_UNIT, Reason.UNREADABLE, Reason.IMPLAUSIBLE, Reason.COMPARATOR)
+"""Why a result that is there cannot be used."""
+
+
 def bk_concern(facts: Mapping[str, Fact]) -> Fact:
     """Whether the rows on BK load concern this child (A-03): a load was measured, or one is due and lacking.
 
     A load on record counts in any indication and at a start too; where none is on record, only the children who are
-    to be screened are asked for one, and not before it is due.
+    to be screened are asked for one, and not before it is due or there are signs of renal involvement.
     """
     load = facts["bkBloodLoad"]
-    if not isinstance(load, Missing):
+    if not isinstance(load, Missing) or any(cause.reason in _MEASURED for cause in load.causes):
         return Known(YES)
     indication = facts["indication"]
     screened = h.any_of(
@@ -71,7 +75,9 @@ def bk_concern(facts: Mapping[str, Fact]) -> Fact:
         )
     )
     state = facts["bkState"]
-    if h.is_no(screened) or (isinstance(state, Known) and state.value == NOT_DUE):
+    due = not (isinstance(state, Known) and state.value == NOT_DUE)
+    # Signs of renal involvement ask for a load at any time.
+    if h.is_no(screened) or not (due or h.is_yes(facts["bkSigns"])):
         return Known(NO)
     return Known(YES) if h.is_yes(screened) else screened
 
@@ -170,7 +176,8 @@ def _conditions(record: Record, facts: Facts, policy: Policy) -> Facts:
     found["tbActive"] = h.any_of((facts["tbDisease"], culture, h.tb_regimen(record, policy)))
     # A positive test that is older than the screening window still tells of latent tuberculosis (ruling 7).
     ever = h.answer(record, "tbTest")
-    serious = h.any_of((facts["seriousInfection"], found["tbActive"]))
+    found["seriousInfection"] = h.any_of((facts["seriousInfectionOnRecord"], _infection_by_vein(facts)))
+    serious = h.any_of((found["seriousInfection"], found["tbActive"]))
     # Unknown conditions leave INF-01 open, and do not silence what fever and neutrophils say by themselves (A-72).
     found["infectionUnsaid"] = (
         Doubtful(YES, serious.causes) if isinstance(serious, Missing) else h.flag(h.is_no(serious))
@@ -197,6 +204,18 @@ def _conditions(record: Record, facts: Facts, policy: Policy) -> Facts:
         (h.says(facts["jcTest"], "positive"), _found(facts["jcLoad"]), _found(facts["jcUrineLoad"]))
     )
     return found
+
+
+def _infection_by_vein(facts: Facts) -> Fact:
+    """An infection of any kind that is treated into a vein (A-35); either alone is not serious by itself."""
+    infections = ("otherInfection", "recognisedInfection", "postOperativeInfection", "feverOnRecord")
+    both = (h.any_of([facts[name] for name in infections]), facts["intravenousAntimicrobial"])
+    if any(h.is_no(each) for each in both):
+        return Known(NO)
+    lost = tuple(cause for each in both if isinstance(each, Missing) for cause in each.causes)
+    if lost:
+        return Missing(lost)
+    return Known(YES, tuple(e for each in both if not isinstance(each, Missing) for e in each.evidence))
 
 
 def _superseded(on_record: Fact, test: Fact) -> Fact:
