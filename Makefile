@@ -28,6 +28,7 @@ slow: $(DEV_READY) ## the long tests that make test leaves out
 
 exhaustive: $(DEV_READY) ## the tests that take many minutes, for a release
 	$(BIN)/python -m pytest -n auto --dist worksteal -m exhaustive
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow and not exhaustive' --hypothesis-profile=thorough
 
 check: $(DEV_READY) ## formatter, linter, type checker, table lint, layer test
 	$(BIN)/ruff format --check $(PACKAGES) tests

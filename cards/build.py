@@ -410,7 +410,7 @@ def _gap_lines(findings: Sequence[Finding]) -> list[str]:
     for gap, concerned in by_gap.items():
         titles = list(dict.fromkeys(f.title for f in concerned))
         ids = ", ".join(dict.fromkeys(f.id for f in concerned))
-        lines.append(f"- **{text.capital(gap)}** - needed for: {text.joined(titles)} [{ids}]")
+        lines.append(f"- **{text.capital(gap)}** - needed for: {'; '.join(titles)} [{ids}]")
     return lines
 
 

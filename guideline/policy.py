@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,21 +68,25 @@ SITE_MEMBERS = frozenset({"policy", "code_maps"})
 
 def load_policy(site: Path | None = None) -> Policy:
     """The defaults, with the values of the site file in their place; raises ``YamlFault`` with the cure."""
-    values = read_yaml(DEFAULTS)
-    if site is not None:
-        own = read_yaml(site)
-        if not isinstance(own, dict):
-            raise YamlFault(f"{site.name}: a site file is a list of names and values; see docs/settings.md")
-        strange = sorted(set(own) - SITE_MEMBERS)
-        if strange:
-            # A value in the wrong place would otherwise be ignored, and the default would quietly hold.
-            raise YamlFault(
-                f'{site.name}: "{strange[0]}" is no member of a site file; it has '
-                f"{' and '.join(sorted(SITE_MEMBERS))}; "
-                f'put "{strange[0]}:" below "policy:" if it is a value of the policy, or take it out'
-            )
-        values = _merged(values, own.get("policy", {}), site.name)
-    return _policy(values, site.name if site else DEFAULTS.name)
+    if site is None:
+        return _default_policy()
+    own = read_yaml(site)
+    if not isinstance(own, dict):
+        raise YamlFault(f"{site.name}: a site file is a list of names and values; see docs/settings.md")
+    strange = sorted(set(own) - SITE_MEMBERS)
+    if strange:
+        # A value in the wrong place would otherwise be ignored, and the default would quietly hold.
+        raise YamlFault(
+            f'{site.name}: "{strange[0]}" is no member of a site file; it has '
+            f"{' and '.join(sorted(SITE_MEMBERS))}; "
+            f'put "{strange[0]}:" below "policy:" if it is a value of the policy, or take it out'
+        )
+    return _policy(_merged(read_yaml(DEFAULTS), own.get("policy", {}), site.name), site.name)
+
+
+@cache
+def _default_policy() -> Policy:
+    return _policy(read_yaml(DEFAULTS), DEFAULTS.name)
 
 
 def _merged(base: Mapping[str, Any], own: Any, name: str) -> dict[str, Any]:

@@ -90,6 +90,7 @@ def test_a_refusal_never_quotes_input() -> None:
         assert "Testcase" not in refusal.value.reason
 
 
+@pytest.mark.slow
 def test_the_costliest_nesting_within_the_limits_is_quick() -> None:
     """As many nodes as are allowed, all of them nested as deep as is allowed."""
     nest = b"[" * 62 + b"]" * 62
