@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -22,7 +22,17 @@ from guideline.dosing import (
     select,
     verdict_of,
 )
-from guideline.evaluate import Answer, Facts, ask_applies, ask_row, unique
+from guideline.evaluate import (
+    Answer,
+    Facts,
+    Trial,
+    Tried,
+    ask_applies,
+    ask_row,
+    ruled_out,
+    trials,
+    unique,
+)
 from guideline.findings import (
     DoseAdvice,
     Finding,
@@ -41,20 +51,6 @@ from guideline.sign_off import signed
 from guideline.tables import Row, Table, Tables
 from guideline.values import Doubtful, Fact, Known, Missing, Reason
 from guideline.watching import bk_concern, watch_facts
-
-
-@dataclass(frozen=True, slots=True)
-class _Tried:
-    """A row with its answer, before rows of one statement are joined.
-
-    ``bars`` is set where a row that could not be assessed speaks for others, one of which may bar the dose.
-    """
-
-    table: Table
-    row: Row
-    outcome: Outcome
-    answer: Answer
-    bars: bool = False
 
 
 def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
@@ -171,7 +167,7 @@ def _assessment(
     draft: Draft,
     tables: Tables,
     facts: Facts,
-    tried: list[_Tried],
+    tried: list[Tried],
     findings: tuple[Finding, ...],
     dose: DoseAdvice | None,
     references: tuple[ReferenceDose, ...],
@@ -187,13 +183,13 @@ def _assessment(
         reference_doses=references,
         withheld_by=withheld,
         egfr=egfr_sum(facts["egfr"]) if draft.drug == "baricitinib" else None,
-        traces=tuple(_trace(t) for t in (*tried, *_other_dose_rows(tables, draft.drug, facts, tried))),
         notes=(*record.notes, *draft.notes),
         facts=facts,
+        trace=lambda: tuple(_trace(t) for t in (*tried, *_other_dose_rows(tables, draft.drug, facts, tried))),
     )
 
 
-def _interruption(tried: list[_Tried], draft: Draft, running: Decimal | None) -> Fact:
+def _interruption(tried: list[Tried], draft: Draft, running: Decimal | None) -> Fact:
     """Whether a finding interrupts, reduces or stops the drug, or the order itself does (A-13, ruling 17)."""
     hits = [t for t in tried if t.outcome is Outcome.HIT and t.row.interrupts]
     drafted = draft.dose.regimen
@@ -242,16 +238,15 @@ def _weight_at_running_start(derived: Derived, record: Record) -> Fact | None:
 # --- trying the rows ------------------------------------------------------------------------------
 
 
-def _try_tables(tables: Tables, drug: str, facts: Facts, stage: str) -> list[_Tried]:
-    found: list[_Tried] = []
-    for table in tables.of(drug):
-        if table.stage == stage and not table.is_dose_table:
-            found.extend(_try_table(table, facts))
+def _try_tables(tables: Tables, drug: str, facts: Facts, stage: str) -> list[Tried]:
+    found: list[Tried] = []
+    for table, rows in trials(tables, drug, stage):
+        found.extend(_try_table(table, rows, facts))
     return found
 
 
-def _try_table(table: Table, facts: Facts) -> list[_Tried]:
-    tried = [_try_row(table, row, facts) for row in table.rows]
+def _try_table(table: Table, rows: tuple[Trial, ...], facts: Facts) -> list[Tried]:
+    tried = [ruled_out(row, facts) or _try_row(table, row.row, facts) for row in rows]
     unknown = [t for t in tried if t.outcome is Outcome.CANNOT_ASSESS]
     if table.speaks_when_unknown is None or not unknown:
         return tried
@@ -265,16 +260,16 @@ def _try_table(table: Table, facts: Facts) -> list[_Tried]:
     return [told if t.row is spokesman.row else t for t in silent]
 
 
-def _try_row(table: Table, row: Row, facts: Facts) -> _Tried:
+def _try_row(table: Table, row: Row, facts: Facts) -> Tried:
     concerns = ask_applies(table, row, facts)
     if concerns.holds is False:
-        return _Tried(table, row, Outcome.CLEAR, concerns)
+        return Tried(table, row, Outcome.CLEAR, concerns)
     answer = ask_row(row, facts, table.stale)
     if answer.holds is False:
-        return _Tried(table, row, Outcome.CLEAR, answer)
+        return Tried(table, row, Outcome.CLEAR, answer)
     if concerns.holds and answer.holds:
         joined = replace(answer, doubts=unique((*answer.doubts, *concerns.doubts)))
-        return _Tried(table, row, Outcome.HIT, joined)
+        return Tried(table, row, Outcome.HIT, joined)
     causes = unique((*concerns.causes, *answer.causes))
     decided = unique((*(concerns.decided_by if concerns.holds is None else ()), *answer.decided_by))
     if (
@@ -285,13 +280,13 @@ def _try_row(table: Table, row: Row, facts: Facts) -> _Tried:
     ):
         # An unknown indication is told once, by the table that speaks for it (ruling 12); of an order that ends
         # the drug that table is not asked.
-        return _Tried(table, row, Outcome.CLEAR, Answer(False, decided_by=("indication",)))
+        return Tried(table, row, Outcome.CLEAR, Answer(False, decided_by=("indication",)))
     if table.speaks_for == "indication":
         causes = tuple(c for c in causes if c.fact == "indication") or causes
-    return _Tried(table, row, Outcome.CANNOT_ASSESS, Answer(None, causes, answer.evidence, (), decided))
+    return Tried(table, row, Outcome.CANNOT_ASSESS, Answer(None, causes, answer.evidence, (), decided))
 
 
-def _rows_that_bar(tables: Tables, drug: str, facts: Facts) -> list[_Tried]:
+def _rows_that_bar(tables: Tables, drug: str, facts: Facts) -> list[Tried]:
     """The rows by which no dose row counts at all (``withholds: row``), as they stand for these facts."""
     return [
         _try_row(table, row, facts)
@@ -302,17 +297,17 @@ def _rows_that_bar(tables: Tables, drug: str, facts: Facts) -> list[_Tried]:
     ]
 
 
-def _dose_table_rows(selection: Selection) -> list[_Tried]:
+def _dose_table_rows(selection: Selection) -> list[Tried]:
     """Dose-table rows that are no dose to give: rows still possible, rows without a dose, a row out of bounds."""
-    found = [_Tried(t, r, Outcome.HIT, a) for t, r, a in selection.others]
-    found += [_Tried(t, r, Outcome.CANNOT_ASSESS, a) for t, r, a in selection.possible]
+    found = [Tried(t, r, Outcome.HIT, a) for t, r, a in selection.others]
+    found += [Tried(t, r, Outcome.CANNOT_ASSESS, a) for t, r, a in selection.possible]
     if selection.outside and selection.table is not None and selection.row is not None:
         assert selection.answer is not None
-        found.append(_Tried(selection.table, selection.row, Outcome.OUTSIDE_GUIDELINE, selection.answer))
+        found.append(Tried(selection.table, selection.row, Outcome.OUTSIDE_GUIDELINE, selection.answer))
     return found
 
 
-def _other_dose_rows(tables: Tables, drug: str, facts: Facts, tried: list[_Tried]) -> list[_Tried]:
+def _other_dose_rows(tables: Tables, drug: str, facts: Facts, tried: list[Tried]) -> list[Tried]:
     """The dose rows that ``_dose_table_rows`` leaves out, for the trace: the chosen one and those that do not apply."""
     told = {(t.table.name, t.row.id) for t in tried}
     rows = ((table, row) for table in dose_tables(tables, drug) for row in table.rows)
@@ -322,7 +317,7 @@ def _other_dose_rows(tables: Tables, drug: str, facts: Facts, tried: list[_Tried
 # --- findings -------------------------------------------------------------------------------------
 
 
-def _severity(tried: _Tried) -> Severity:
+def _severity(tried: Tried) -> Severity:
     row = tried.row
     withholds = row.withholds is not None or row.dose is not None
     if tried.outcome is Outcome.HIT:
@@ -333,7 +328,7 @@ def _severity(tried: _Tried) -> Severity:
     return Severity.WARNING if grave else Severity.INFO
 
 
-def _finding(tried: _Tried, draft: Draft, dates: Mapping[str, date]) -> Finding:
+def _finding(tried: Tried, draft: Draft, dates: Mapping[str, date]) -> Finding:
     table, row, answer = tried.table, tried.row, tried.answer
     outside = tried.outcome is Outcome.OUTSIDE_GUIDELINE
     say = (
@@ -389,7 +384,7 @@ def _joined(findings: list[Finding]) -> tuple[Finding, ...]:
 # --- the dose -------------------------------------------------------------------------------------
 
 
-def _withheld_by(tried: list[_Tried], findings: tuple[Finding, ...], facts: Facts) -> tuple[str, ...]:
+def _withheld_by(tried: list[Tried], findings: tuple[Finding, ...], facts: Facts) -> tuple[str, ...]:
     by_row = [t.row.id for t in tried if t.outcome is Outcome.HIT and t.row.withholds is not None]
     critical = [f.id for f in findings if f.outcome is Outcome.HIT and f.severity is Severity.CRITICAL]
     outside = [t.row.id for t in tried if t.outcome is Outcome.OUTSIDE_GUIDELINE]
@@ -401,7 +396,7 @@ def _withheld_by(tried: list[_Tried], findings: tuple[Finding, ...], facts: Fact
     return unique((*by_row, *critical, *outside, *needed))
 
 
-def _could_bar(tried: _Tried) -> bool:
+def _could_bar(tried: Tried) -> bool:
     """Whether a row that could not be assessed would have barred the dose (ruling 3)."""
     row = tried.row
     bars = tried.bars or row.withholds is not None or row.severity is Severity.CRITICAL
@@ -412,13 +407,13 @@ def _could_bar(tried: _Tried) -> bool:
     return tried.outcome is Outcome.CANNOT_ASSESS and bars and row.unknown_bars is not False
 
 
-def _asks_first(tried: _Tried) -> bool:
+def _asks_first(tried: Tried) -> bool:
     """Whether something has to be obtained before the dose is more than provisional (SCR-01, ruling 3)."""
     return tried.row.makes_provisional and tried.outcome in (Outcome.HIT, Outcome.CANNOT_ASSESS)
 
 
 def _dose(
-    draft: Draft, facts: Facts, selection: Selection, tried: list[_Tried], withheld: tuple[str, ...]
+    draft: Draft, facts: Facts, selection: Selection, tried: list[Tried], withheld: tuple[str, ...]
 ) -> tuple[DoseAdvice | None, Finding | None]:
     row, table, answer = selection.row, selection.table, selection.answer
     if row is None or table is None or answer is None or row.dose is None or selection.outside:
@@ -467,7 +462,7 @@ def _dose(
     return advice, finding
 
 
-def _trace(tried: _Tried) -> Trace:
+def _trace(tried: Tried) -> Trace:
     return Trace(
         table=tried.table.name,
         row=tried.row.id,

@@ -36,33 +36,27 @@ class Span:
         """Whether the value lies inside: ``True``, ``False``, or ``None`` where its bounds leave it open."""
         if not isinstance(value, Interval):
             raise TypeError("a span was asked of a choice")
-        if self._wholly_below(value) or self._wholly_above(value):
-            return False
-        return True if self._holds_low(value) and self._holds_high(value) else None
-
-    def _wholly_below(self, value: Interval) -> bool:
-        if self.low is None or value.high is None:
-            return False
-        return value.high < self.low or (value.high == self.low and (self.low_open or value.high_open))
-
-    def _wholly_above(self, value: Interval) -> bool:
-        if self.high is None or value.low is None:
-            return False
-        return value.low > self.high or (value.low == self.high and (self.high_open or value.low_open))
-
-    def _holds_low(self, value: Interval) -> bool:
-        if self.low is None:
-            return True
-        if value.low is None:
-            return False
-        return value.low > self.low or (value.low == self.low and (not self.low_open or value.low_open))
-
-    def _holds_high(self, value: Interval) -> bool:
-        if self.high is None:
-            return True
-        if value.high is None:
-            return False
-        return value.high < self.high or (value.high == self.high and (not self.high_open or value.high_open))
+        low, high = self.low, self.high
+        holds = True
+        if low is not None:
+            if value.high is not None and (
+                value.high < low or (value.high == low and (self.low_open or value.high_open))
+            ):
+                return False  # wholly below
+            holds = value.low is not None and (
+                value.low > low or (value.low == low and (not self.low_open or value.low_open))
+            )
+        if high is not None:
+            if value.low is not None and (
+                value.low > high or (value.low == high and (self.high_open or value.low_open))
+            ):
+                return False  # wholly above
+            holds = (
+                holds
+                and value.high is not None
+                and (value.high < high or (value.high == high and (not self.high_open or value.high_open)))
+            )
+        return True if holds else None
 
     @property
     def limits(self) -> tuple[Decimal, ...]:

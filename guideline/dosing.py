@@ -39,7 +39,10 @@ class Selection:
 
 
 def dose_tables(tables: Tables, drug: str) -> tuple[Table, ...]:
-    return tuple(t for t in tables.of(drug) if t.is_dose_table and not t.cross_check)
+    return tables.kept(
+        ("dose tables", drug),
+        lambda: tuple(t for t in tables.of(drug) if t.is_dose_table and not t.cross_check),
+    )
 
 
 def select(tables: Tables, drug: str, facts: Facts) -> Selection:

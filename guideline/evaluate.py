@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from guideline.cells import Cell
 from guideline.derive import DIFFER
 from guideline.facts import vocabulary
-from guideline.tables import Box, Row, Table
-from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Reason
+from guideline.findings import Outcome
+from guideline.tables import Box, Row, Table, Tables
+from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Reason, Value
 
 Facts = Mapping[str, Fact]
 
@@ -30,6 +31,71 @@ class Answer:
 
 
 _ALWAYS = Answer(True)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A row with its answer, before rows of one statement are joined.
+
+    ``bars`` is set where a row that could not be assessed speaks for others, one of which may bar the dose.
+    """
+
+    table: Table
+    row: Row
+    outcome: Outcome
+    answer: Answer
+    bars: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A row as it is tried, made ready once: most rows are ruled out by one condition, and need no more than that.
+
+    ``applies`` is what table and row concern. ``conditions`` are the cells of which one alone rules the row out, each
+    with its fact and whether an old value may do so: those of ``applies`` and, where the row has one box, of that.
+    ``cleared`` is the outcome for each fact that may rule it out.
+    """
+
+    table: Table
+    row: Row
+    applies: Box
+    conditions: tuple[tuple[str, Callable[[Value], bool | None], bool], ...]
+    cleared: Mapping[str, Tried]
+
+
+def trials(tables: Tables, drug: str, stage: str) -> tuple[tuple[Table, tuple[Trial, ...]], ...]:
+    """The rows of the tables of a drug that are tried at a stage, dose tables left out."""
+    return tables.kept(
+        ("trials", drug, stage),
+        lambda: tuple(
+            (table, tuple(trial(table, row) for row in table.rows))
+            for table in tables.of(drug)
+            if table.stage == stage and not table.is_dose_table
+        ),
+    )
+
+
+def trial(table: Table, row: Row) -> Trial:
+    """One row made ready."""
+    applies = {**table.applies, **row.applies}
+    conditions = [(name, cell.test, False) for name, cell in applies.items()]
+    if len(row.boxes) == 1:
+        conditions += [(name, cell.test, name in table.stale) for name, cell in row.boxes[0].items()]
+    cleared = {
+        name: Tried(table, row, Outcome.CLEAR, Answer(False, decided_by=(name,))) for name, _, _ in conditions
+    }
+    return Trial(table, row, applies, tuple(conditions), cleared)
+
+
+def ruled_out(trial: Trial, facts: Facts) -> Tried | None:
+    """The outcome of a row that one condition alone rules out; ``None`` where it has to be asked in full."""
+    for name, test, may_be_old in trial.conditions:
+        fact = facts.get(name)
+        if fact is None or isinstance(fact, Missing) or test(fact.value) is not False:
+            continue
+        if isinstance(fact, Known) or (may_be_old and not fact.expired):
+            return trial.cleared[name]
+    return None
 
 
 def ask_cell(name: str, cell: Cell, facts: Facts, stale: str | None, *, caution: bool = True) -> Answer:

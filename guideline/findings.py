@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -149,6 +149,11 @@ class OrderAssessment:
     reference_doses: tuple[ReferenceDose, ...]
     withheld_by: tuple[str, ...]
     egfr: EgfrSum | None
-    traces: tuple[Trace, ...]
     notes: tuple[str, ...] = ()
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    trace: Callable[[], tuple[Trace, ...]] = field(default=tuple, repr=False, compare=False)
+
+    @property
+    def traces(self) -> tuple[Trace, ...]:
+        """Every row as it was tried; put together only where somebody asks."""
+        return self.trace()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jsonschema
 
@@ -24,6 +24,7 @@ from guideline.yaml_text import YamlFault, read_yaml
 HERE = Path(__file__).parent
 DRUGS = ("tofacitinib", "baricitinib", "ruxolitinib")
 FINGERPRINT_DIGITS = 12
+T = TypeVar("T")
 
 
 class TableFault(ValueError):
@@ -121,12 +122,20 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """All tables, in the order of the files."""
+    """All tables, in the order of the files. What follows from them alone is worked out once (``kept``)."""
 
     all: tuple[Table, ...]
+    _kept: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def kept(self, name: object, made: Callable[[], T]) -> T:
+        """What ``made`` gives, which must follow from the tables and ``name`` alone."""
+        if name not in self._kept:
+            self._kept[name] = made()
+        found: T = self._kept[name]
+        return found
 
     def of(self, drug: str) -> tuple[Table, ...]:
-        return tuple(table for table in self.all if drug in table.drugs)
+        return self.kept(("of", drug), lambda: tuple(table for table in self.all if drug in table.drugs))
 
     def named(self, name: str) -> Table:
         return next(table for table in self.all if table.name == name)
@@ -140,10 +149,13 @@ class Tables:
 
     def limits_in(self, table: str, fact: str) -> tuple[Decimal, ...]:
         """Every limit that one table sets on a fact, ascending."""
-        return Tables((self.named(table),)).limits_of(fact)
+        return self.kept(("limits in", table, fact), lambda: Tables((self.named(table),)).limits_of(fact))
 
     def limits_of(self, *facts: str) -> tuple[Decimal, ...]:
         """Every limit that any table sets on the named facts, ascending."""
+        return self.kept(("limits", facts), lambda: self._limits_of(facts))
+
+    def _limits_of(self, facts: tuple[str, ...]) -> tuple[Decimal, ...]:
         found: set[Decimal] = set()
         for table in self.all:
             for row in table.rows:

@@ -18,7 +18,7 @@ import pytest
 from guideline import assess as assessing
 from guideline import dosing, evaluate
 from guideline.cells import Span
-from guideline.evaluate import Answer, Facts
+from guideline.evaluate import Answer, Facts, Trial, Tried
 from guideline.examples import Example, ExampleFault, read_examples
 from guideline.findings import Outcome
 from guideline.mutate import STEPS, step_of
@@ -107,7 +107,7 @@ def observed(examples: Iterable[Example]) -> Mapping[int, Seen]:
     found: dict[int, Seen] = defaultdict(Seen)
     asked: list[tuple[Row, Facts, Answer]] = []
     with pytest.MonkeyPatch.context() as patch:
-        ask_row, ask_applies = evaluate.ask_row, evaluate.ask_applies
+        ask_row, ask_applies, ruled_out = evaluate.ask_row, evaluate.ask_applies, evaluate.ruled_out
 
         def listening_row(row: Row, facts: Facts, stale: dict[str, str]) -> Answer:
             answer = ask_row(row, facts, stale)
@@ -120,12 +120,20 @@ def observed(examples: Iterable[Example]) -> Mapping[int, Seen]:
                 asked.append((row, facts, answer))
             return answer
 
+        def listening_out(trial: Trial, facts: Facts) -> Tried | None:
+            out = ruled_out(trial, facts)
+            if out is not None:
+                asked.append((trial.row, facts, out.answer))
+            return out
+
+        patch.setattr(assessing, "ruled_out", listening_out)
         patch.setattr(assessing, "ask_row", listening_row)
         patch.setattr(dosing, "ask_row", listening_row)
         patch.setattr(assessing, "ask_applies", listening_applies)
         for example in examples:
             asked.clear()
             said = example.assessed(TABLES)
+            assert said.traces  # asks the dose rows too that choosing one left out
             told = {f.id for f in said.findings}
             hits = {f.id for f in said.findings if f.outcome is not Outcome.CANNOT_ASSESS}
             if not told.issuperset(example.absent):
