@@ -90,7 +90,20 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
         refers = not told and any(f.about_dose and f.outcome is Outcome.HIT for f in found)
         told = told or refers
         cards.append(_card(name, found, order, occasion, leads=leads, refers=refers))
-    return sorted(cards, key=lambda card: Severity(card.indicator).rank)
+    cards.sort(key=lambda card: Severity(card.indicator).rank)
+    return _with_notes(cards, a)
+
+
+def _with_notes(cards: list[Card], a: OrderAssessment) -> list[Card]:
+    """What was noticed on the way of reading, said once: on the first card, before its last paragraph."""
+    notes = (
+        *(("The drug was recognised by its name, not by a code.",) if a.matched_by_name else ()),
+        *a.notes,
+    )
+    if not cards or not notes:
+        return cards
+    body, _, end = cards[0].detail.rpartition("\n\n")
+    return [replace(cards[0], detail="\n\n".join((body, " ".join(notes), end))), *cards[1:]]
 
 
 _NOTES_ORDER = (Kind.ALERT, Kind.DOSE, Kind.ORDER, Kind.PLAN, Kind.NOTE)
@@ -383,13 +396,37 @@ _ORIGINS = {"printed": "", "derived": " (derived from the guideline)", "default"
 
 
 def _sentences(findings: Sequence[Finding]) -> list[str]:
-    """One line per sentence; statements that say the same share it."""
-    by_sentence: dict[str, list[str]] = {}
+    """One line per sentence, after the results behind it; statements that say the same share it."""
+    by_sentence: dict[tuple[str, str, str], list[Finding]] = {}
     for f in findings:
         bold = "**" if f.severity is not Severity.INFO else ""
         due = f" Due {text.day(f.due)}." if f.due is not None else ""
-        by_sentence.setdefault(f"{bold}{f.say}{due}{bold}{_ORIGINS[f.origin.value]}", []).append(f.id)
-    return [f"- {sentence} [{', '.join(ids)}]" for sentence, ids in by_sentence.items()]
+        by_sentence.setdefault((bold, f"{f.say}{due}", _ORIGINS[f.origin.value]), []).append(f)
+    return [
+        f"- {bold}{_results(said)}{sentence}{bold}{origin} [{', '.join(f.id for f in said)}]"
+        for (bold, sentence, origin), said in by_sentence.items()
+    ]
+
+
+def _results(findings: Sequence[Finding]) -> str:
+    """The results that alerts rest on, so that a list of them says which is which: ``ALT 250 U/L: ``."""
+    alerts = [
+        f for f in findings if f.kind is Kind.ALERT and f.severity is not Severity.INFO and not f.about_dose
+    ]
+    shown: dict[str, str] = {}
+    for finding in alerts:
+        named = {e.fact: e for e in reversed(finding.evidence) if isinstance(e.value, Decimal)}
+        if "egfr" in named:
+            named = {"egfr": named["egfr"]}  # the calculation has a line of its own
+        if len(named) > _MOST_RESULTS:
+            continue
+        for fact, e in reversed(named.items()):
+            shown.setdefault(fact, f"{text.name_of(fact)} {text.amount(e.value, e.unit)}")
+    return f"{text.capital('; '.join(shown.values()))}: " if shown else ""
+
+
+_MOST_RESULTS = 3
+"""A statement that rests on more results than these names none; they stand among the data."""
 
 
 def _told(causes: Iterable[Cause]) -> list[Cause]:
@@ -450,10 +487,6 @@ def _detail(a: OrderAssessment, findings: Sequence[Finding], occasion: Occasion,
     unsure = list(dict.fromkeys(text.gap(c) for f in findings for c in _told(f.missing)))
     if unsure and not all(f.outcome is Outcome.CANNOT_ASSESS for f in findings):
         parts.append("Not certain: " + "; ".join(unsure) + ".")
-    if a.matched_by_name:
-        parts.append("The drug was recognised by its name, not by a code.")
-    if a.notes:
-        parts.append(" ".join(a.notes))
     source, words = the_source(), text.wording()
     reviewed = "" if all(f.reviewed for f in findings) else f"{words['not_reviewed']} "
     parts.append(

@@ -154,7 +154,7 @@ def _visits(
     gaps = _gaps(record, [fact for fact in needed if not dates[fact]])
     if last is None and gaps:
         return Missing(gaps), Missing(gaps)
-    seen = (Evidence("courseStart", "last complete set", on=last),) if last is not None else ()
+    seen = (Evidence("monitoring", "last complete set", on=last),) if last is not None else ()
     if clock is None:
         state = OVERDUE if last is None else _interval_state(record.on, last, policy)
         causes = _unknown_start()
@@ -163,7 +163,7 @@ def _visits(
     for name, days in plan.visits.items():
         due = clock + timedelta(days=days)
         if last is None or last < due - early:
-            evidence = (Evidence("courseStart", f"{name.replace('-', ' ')} due", on=due), *seen)
+            evidence = (Evidence("monitoring", f"{name.replace('-', ' ')} due", on=due), *seen)
             if record.on < due:
                 return Known(name, evidence), Known(NOT_DUE, evidence)
             overdue = (record.on - due).days > late
@@ -192,7 +192,7 @@ def _lipids(record: Record, plan: Plan, clock: date | None, policy: Policy) -> F
     if all(any(day >= first for day in each) for each in dates.values()):
         return Known(NOT_DUE)
     days = (record.on - clock).days
-    due = Evidence("courseStart", "lipids due", on=clock + timedelta(days=plan.lipids_due))
+    due = Evidence("monitoring", "lipids due", on=clock + timedelta(days=plan.lipids_due))
     if days > plan.lipids_by:
         return Known(OVERDUE, (due,))
     return Known(DUE if days >= plan.lipids_due else NOT_DUE, (due,))
@@ -207,12 +207,12 @@ def _viruses(record: Record, plan: Plan, clock: date | None, policy: Policy) -> 
         return Missing(gaps)
     oldest = min((max(each) for each in dates.values() if each), default=None)
     if all(dates.values()) and oldest is not None:
-        seen = (Evidence("bkBloodLoad", "last BK and JC set", on=oldest),)
+        seen = (Evidence("monitoring", "last BK and JC set", on=oldest),)
         return Known(_interval_state(record.on, oldest, policy), seen)
     if clock is None:
         return Doubtful(OVERDUE, _unknown_start())
     days = (record.on - clock).days
-    seen = (Evidence("bkBloodLoad", "first BK and JC set due", on=clock + timedelta(days=plan.viruses_by)),)
+    seen = (Evidence("monitoring", "first BK and JC set due", on=clock + timedelta(days=plan.viruses_by)),)
     if days > policy.days("monitoring.interval_late_after"):
         return Known(OVERDUE, seen)
     return Known(DUE if days >= plan.viruses_by else NOT_DUE, seen)

@@ -46,6 +46,7 @@ def grave(found: Mapping[str, Finding]) -> set[str]:
 
 UNASKED = {
     "temperature": "nobody takes it without a reason; none on record is no fever on record",
+    "bkBloodLoad": "not measured before it is due; then the screening row asks for it",
     "egfrLaboratory": "the formula of the guideline decides; the laboratory's own only adds to it (A-51)",
 }
 """Results that nobody has to have: where the search found none, nothing is lacking."""
