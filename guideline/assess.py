@@ -156,10 +156,14 @@ def _partly(
 
 
 def _matters(finding: Finding) -> bool:
-    """Whether a finding is worth a card where nobody asked: not a mere note, not a gap behind a mere note."""
-    return finding.severity is not Severity.INFO or (
-        finding.kind is not Kind.NOTE and finding.outcome is not Outcome.CANNOT_ASSESS
-    )
+    """Whether a finding is worth a card where no JAK inhibitor is drafted: not a mere note, nor a gap behind one.
+
+    A note on what is being drafted is (a progestogen-only pill, PREG-04).
+    """
+    if finding.severity is not Severity.INFO:
+        return True
+    drafted = any(e.fact == "drafts" for e in finding.evidence)
+    return finding.outcome is not Outcome.CANNOT_ASSESS and (finding.kind is not Kind.NOTE or drafted)
 
 
 def _assessment(

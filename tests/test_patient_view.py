@@ -240,6 +240,20 @@ def test_hydronephrosis_asks_for_a_load_before_one_is_due() -> None:
     assert {"fact": "bkBloodLoad", "reason": "absent"} in found["BK-09"]["missing"]
 
 
+PILLS = {"combined": ("G03AA07", "critical"), "progestogen-only": ("G03AC01", "info")}
+
+
+@pytest.mark.parametrize(("code", "severity"), PILLS.values(), ids=PILLS)
+def test_a_pill_drafted_for_a_girl_on_the_drug(code: str, severity: str) -> None:
+    pill = draft("tofacitinib", id_="pill", medicationCodeableConcept=concept(code, ATC))
+    (card,) = ask(pill, medicines=[tofacitinib()])
+    assert (card["indicator"], set(findings([card]))) == (severity, {"PREG-04"})
+    assert ask(pill) == []
+    # On the record it is nothing to open the chart for.
+    taken = pill | {"status": "active", "authoredOn": "2026-05-01"}
+    assert len(view(monitored(tofacitinib(), taken))) == (severity == "critical")
+
+
 def test_over_several_drafts_the_gravest_card_comes_first() -> None:
     rank = ("critical", "warning", "info")
     found = ask(draft("tofacitinib", 4, id_="d1"), draft("ruxolitinib", 5, id_="d2"))
