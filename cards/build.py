@@ -12,6 +12,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from cards import text
 from cards.model import Action, Card, JsonObject, Suggestion
 from guideline.doses import Administration, DoseState, Regimen
@@ -67,8 +69,11 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
     on_dose_card, rest = _split_dose(a)
     critical = [f for f in rest if f.severity is Severity.CRITICAL and f.outcome is not Outcome.CANNOT_ASSESS]
     gaps = [f for f in rest if f.outcome is Outcome.CANNOT_ASSESS]
-    warnings = [f for f in rest if f not in critical and f not in gaps and f.severity is Severity.WARNING]
-    notes = [f for f in rest if f not in critical and f not in gaps and f not in warnings]
+    others = [
+        f for f in rest if f.severity is not Severity.CRITICAL and f.outcome is not Outcome.CANNOT_ASSESS
+    ]
+    warnings = [f for f in others if f.severity is Severity.WARNING]
+    notes = [f for f in others if f.severity is not Severity.WARNING]
     if not occasion.notes:
         notes = [f for f in notes if f.kind is not Kind.NOTE]
     warnings.sort(key=lambda f: (f.id not in a.withheld_by, f.kind is not Kind.ALERT))
@@ -165,12 +170,62 @@ def noted_card(why: str, order: str, drug: str, occasion: Occasion) -> Card:
 def not_checked_card(why: str, order: str | None, causes: tuple[Cause, ...], occasion: Occasion) -> Card:
     """The card where nothing could be assessed at all. ``why`` is a key of the sentences above."""
     what = _NOT_CHECKED[why]
-    finding = replace(
+    finding = msgspec.structs.replace(
         _of_scope(what, Outcome.CANNOT_ASSESS, Severity.WARNING, Kind.ALERT, order, "unknown"), missing=causes
     )
     gaps = "; ".join(text.gap(cause) for cause in causes)
     more = f"\n- {text.capital(gaps)}." if gaps else ""
     return _scope_card(finding, f"Could not check: {what}", "jakigaps", more, occasion)
+
+
+@dataclass(frozen=True, slots=True)
+class NotRepeated:
+    """A card that is left out because it was overridden: what it says, and how it was overridden.
+
+    ``summary`` and ``statements`` are the card's; ``reason`` is the code that was given, ``on`` the day.
+    """
+
+    summary: str
+    statements: tuple[str, ...]
+    order: str
+    drug: str
+    reason: str
+    on: date
+
+
+def not_repeated_card(cards: Sequence[NotRepeated], days: int, occasion: Occasion) -> Card:
+    """The card in place of those that a site does not want repeated for ``days``: nothing is left out in silence."""
+    warnings = "1 warning is" if len(cards) == 1 else f"{len(cards)} warnings are"
+    since = "day" if days == 1 else f"{days} days"
+    first = cards[0]
+    finding = msgspec.structs.replace(
+        _of_scope(
+            f"{warnings} not repeated, since overridden with a reason in the last {since}.",
+            Outcome.HIT,
+            Severity.INFO,
+            Kind.NOTE,
+            first.order,
+            first.drug,
+        ),
+        id="META-02",
+        section="Note",
+        cite="Note on the use of the guideline: departures",
+        title="Departures from the guideline",
+    )
+    told = [
+        f"- {text.escaped(card.summary)} [{', '.join(card.statements)}]: overridden on {text.day(card.on)} "
+        f"({text.override_reason(card.reason)})."
+        for card in cards
+    ]
+    return _scope_card(
+        finding, finding.say, "jakinotrepeated", "\n".join(["", *told, "", _WHEN_REPEATED]), occasion
+    )
+
+
+_WHEN_REPEATED = (
+    "Patient, order and data are the same as then. After any change of them they are shown again; critical warnings, "
+    "and what could not be checked, always are. Record a significant departure and its reason in the case notes."
+)
 
 
 def _of_scope(
@@ -279,12 +334,13 @@ def _dose_lines(a: OrderAssessment, dose: DoseAdvice, findings: Sequence[Finding
 
 
 def _suggestion(order: OrderToCard, dose: DoseAdvice, dosage: Dosage, occasion: Occasion) -> Suggestion:
-    label = text.summary(
-        f"Set the dose to {text.regimen(dose.regimen)}" + (" (provisional)" if dose.provisional else "")
-    )
+    more = [" (provisional)"] if dose.provisional else []
+    # The product of the draft is left as it is (contract 4), so that this dose alone may not be what to sign.
+    more += ["; the product must be changed too"] if dose.other_product else []
+    label = text.summary(f"Set the dose to {text.regimen(dose.regimen)}{''.join(more)}")
     updated = {**order.draft, "dosageInstruction": dosage}
     action = Action("update", f"{label} in the drafted {dose.drug} order", updated)
-    return Suggestion(label, occasion.new_uuid(), not dose.provisional, (action,))
+    return Suggestion(label, occasion.new_uuid(), not (dose.provisional or dose.other_product), (action,))
 
 
 def _dose_json(dose: DoseAdvice, drafted: Regimen | None) -> JsonObject:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
+import msgspec
+
 from guideline.derive import NO, YES, Derived, course_of, egfr_below_floor, egfr_sum, facts_of
 from guideline.dosing import (
     Selection,
@@ -143,7 +145,7 @@ def _partly(
         facts = {**facts, **check_facts(derived, draft, tables, row, no_row=no_row, reduced=reduced)}
         if isinstance(facts["verdict"], Known) and row.answer is not None:
             # No dose card shows what chose the row, so that the finding has to.
-            facts["verdict"] = replace(facts["verdict"], evidence=row.answer.evidence)
+            facts["verdict"] = msgspec.structs.replace(facts["verdict"], evidence=row.answer.evidence)
         compared = _try_tables(chosen, draft.drug, facts, "after view")
         tried += compared
         if any(t.outcome is Outcome.HIT for t in compared):
@@ -259,9 +261,22 @@ def _try_table(table: Table, rows: tuple[Trial, ...], facts: Facts) -> list[Trie
     spokesman = min(own, key=lambda t: t.row.severity.rank)
     causes = unique(c for t in unknown for c in t.answer.causes)
     bars = any(_could_bar(t) for t in unknown)
-    told = replace(spokesman, answer=replace(spokesman.answer, causes=causes), bars=bars)
-    silent = [replace(t, outcome=Outcome.CLEAR) if t in unknown else t for t in tried]
-    return [told if t.row is spokesman.row else t for t in silent]
+    answer = spokesman.answer
+    told = Tried(
+        table,
+        spokesman.row,
+        Outcome.CANNOT_ASSESS,
+        Answer(None, causes, answer.evidence, answer.doubts, answer.decided_by),
+        bars,
+    )
+    return [
+        told
+        if t.row is spokesman.row
+        else Tried(t.table, t.row, Outcome.CLEAR, t.answer, t.bars)
+        if t.outcome is Outcome.CANNOT_ASSESS
+        else t
+        for t in tried
+    ]
 
 
 def _try_row(table: Table, row: Row, facts: Facts) -> Tried:
@@ -272,8 +287,10 @@ def _try_row(table: Table, row: Row, facts: Facts) -> Tried:
     if answer.holds is False:
         return Tried(table, row, Outcome.CLEAR, answer)
     if concerns.holds and answer.holds:
-        joined = replace(answer, doubts=unique((*answer.doubts, *concerns.doubts)))
-        return Tried(table, row, Outcome.HIT, joined)
+        if concerns.doubts or len(answer.doubts) > 1:
+            doubts = unique((*answer.doubts, *concerns.doubts))
+            answer = Answer(True, answer.causes, answer.evidence, doubts, answer.decided_by)
+        return Tried(table, row, Outcome.HIT, answer)
     causes = unique((*concerns.causes, *answer.causes))
     decided = unique((*(concerns.decided_by if concerns.holds is None else ()), *answer.decided_by))
     if (
@@ -375,7 +392,7 @@ def _joined(findings: list[Finding]) -> tuple[Finding, ...]:
             continue
         first, second = sorted((held, finding), key=lambda f: (_RANK[f.outcome], f.severity.rank))
         if first.outcome is second.outcome:
-            first = replace(
+            first = msgspec.structs.replace(
                 first,
                 evidence=unique((*first.evidence, *second.evidence)),
                 missing=unique((*first.missing, *second.missing)),
@@ -462,6 +479,7 @@ def _dose(
         provisional=bool(answer.doubts) or any(_could_bar(t) or _asks_first(t) for t in tried),
         verdict=verdict_of(draft.dose, row.dose),
         mg_per_kg_day=per_kg(row.dose, facts["weight"]),
+        other_product=any(t.outcome is Outcome.HIT and t.row.other_product for t in tried),
     )
     return advice, finding
 

@@ -138,7 +138,7 @@ def _blood_histories(record: Record, course: Course, window: int, policy: Policy
         found[f"{name}RepeatLate"] = h.repeat_late(name, record, policy)
     found["haemoglobinFall"] = h.haemoglobin_fall(record, course, window, policy)
     found["haemoglobinFallFromLast"] = h.haemoglobin_fall_from_last(record)
-    found["renalDeterioration"] = h.renal_deterioration(record, course, policy)
+    found |= h.renal_facts(record, course, policy)
     return found
 
 
@@ -158,9 +158,9 @@ def _fever(facts: Facts, policy: Policy) -> Fact:
         lost = [c for c in temperature.causes if c.reason not in (Reason.ABSENT, Reason.STALE)]
         measured: Fact = Missing(tuple(lost)) if lost else Known(NO)
     else:
-        assert isinstance(temperature.value, Interval)
-        low = temperature.value.low
-        hot = low is not None and low >= policy.number("fever_celsius")
+        limit = policy.number("fever_celsius")
+        values = temperature.each or (temperature.value,)
+        hot = any(isinstance(v, Interval) and v.low is not None and v.low >= limit for v in values)
         measured = h.flag(hot, temperature.evidence if hot else ())
     return h.any_of((facts["feverOnRecord"], measured))
 
@@ -176,7 +176,8 @@ def _conditions(record: Record, facts: Facts, policy: Policy) -> Facts:
     found["tbActive"] = h.any_of((facts["tbDisease"], culture, h.tb_regimen(record, policy)))
     # A positive test that is older than the screening window still tells of latent tuberculosis (ruling 7).
     ever = h.answer(record, "tbTest")
-    found["seriousInfection"] = h.any_of((facts["seriousInfectionOnRecord"], _infection_by_vein(facts)))
+    by_vein = h.treated_by_vein((facts["otherInfection"], facts["recognisedInfection"]), record)
+    found["seriousInfection"] = h.any_of((facts["seriousInfection"], by_vein))
     serious = h.any_of((found["seriousInfection"], found["tbActive"]))
     # Unknown conditions leave INF-01 open, and do not silence what fever and neutrophils say by themselves (A-72).
     found["infectionUnsaid"] = (
@@ -204,18 +205,6 @@ def _conditions(record: Record, facts: Facts, policy: Policy) -> Facts:
         (h.says(facts["jcTest"], "positive"), _found(facts["jcLoad"]), _found(facts["jcUrineLoad"]))
     )
     return found
-
-
-def _infection_by_vein(facts: Facts) -> Fact:
-    """An infection of any kind that is treated into a vein (A-35); either alone is not serious by itself."""
-    infections = ("otherInfection", "recognisedInfection", "postOperativeInfection", "feverOnRecord")
-    both = (h.any_of([facts[name] for name in infections]), facts["intravenousAntimicrobial"])
-    if any(h.is_no(each) for each in both):
-        return Known(NO)
-    lost = tuple(cause for each in both if isinstance(each, Missing) for cause in each.causes)
-    if lost:
-        return Missing(lost)
-    return Known(YES, tuple(e for each in both if not isinstance(each, Missing) for e in each.evidence))
 
 
 def _superseded(on_record: Fact, test: Fact) -> Fact:

@@ -160,8 +160,8 @@ FACTS = [
     ("{born: absent}", "childBearing", "birthDate absent"),
     ("{sex: male, born: absent}", "childBearing", "no"),
     ("{sex: male, pregnancyOnRecord: yes, lactationOnRecord: yes}", "pregnant", "no"),
-    ("{seriousInfectionOnRecord: failed}", "infectionUnsaid", "yes"),
-    ("{seriousInfectionOnRecord: yes}", "infectionUnsaid", "no"),
+    ("{seriousInfection: failed}", "infectionUnsaid", "yes"),
+    ("{seriousInfection: yes}", "infectionUnsaid", "no"),
     ("{renalSigns: failed}", "bkSigns", "no"),
 ]
 
