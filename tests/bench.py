@@ -50,6 +50,7 @@ from bench_servers import (
     service,
     service_with_both,
     tree,
+    use_run_environment,
 )
 
 from cds_service.runtime import utc_today
@@ -408,6 +409,11 @@ def main() -> None:
     parser.add_argument("--scaling", action="store_true", help="by number of workers and kind of store")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each span of --scaling")
     options = parser.parse_args()
+    if not options.profile:
+        try:
+            use_run_environment()
+        except NotHere as reason:
+            say(f"measured in the environment of this command: {reason}")
     chosen = (profile, options.profile), (soak, options.soak), (scaling, options.scaling)
     next((mode for mode, wanted in chosen if wanted), compare)(options)
 
