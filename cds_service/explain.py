@@ -331,7 +331,7 @@ def assessments(call: HookCall, runtime: Runtime) -> tuple[Case | None, Assessme
     concern = concern_of(call, runtime)
     if drafts_of(call) is not None and not concern.orders:
         return None, []
-    case = read_case(call, runtime, concern.supplies, on, Steps())
+    case = read_case(call, runtime, concern, on, Steps())
     if drafts_of(call) is None:
         running = running_drafts(case.pool, case.lists, on, runtime.policy.restart_gap)
         return case, [(d.reference, watch(case.record, d, runtime.tables, runtime.policy)) for d in running]

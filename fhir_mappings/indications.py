@@ -103,7 +103,7 @@ def _reasons(order: Resource, pool: Pool) -> tuple[list[_Stated], bool]:
         concepts += [(item, own) for item in listed(order.get(name))]
     pointers = list(listed(order.get("reasonReference")))
     for item in listed(order.get("reason")):
-        if isinstance(item, Mapping):
+        if isinstance(item, dict):
             concepts += [(item["concept"], own)] if "concept" in item else []
             pointers += [item["reference"]] if "reference" in item else []
     for pointer in pointers:
@@ -123,7 +123,7 @@ def _reasons(order: Resource, pool: Pool) -> tuple[list[_Stated], bool]:
 def _same_patient(condition: Resource, order: Resource) -> bool:
     """Whether a condition is not about somebody else than the order is."""
     subject = order.get("subject") or order.get("patient")
-    text = subject.get("reference") if isinstance(subject, Mapping) else None
+    text = subject.get("reference") if isinstance(subject, dict) else None
     if not isinstance(text, str):
         return True
     return is_of_patient(condition, relative_reference(text).removeprefix("Patient/"))

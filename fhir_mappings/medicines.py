@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
@@ -68,18 +67,28 @@ def pointer_of(resource: Resource) -> object:
     """The Reference to a Medication of an order or statement (DSTU2 to R5), or ``None``."""
     pointer: object = resource.get("medicationReference")
     both = resource.get("medication")
-    if pointer is None and isinstance(both, Mapping):
+    if pointer is None and isinstance(both, dict):
         inner = both.get("reference")
-        return inner if isinstance(inner, Mapping) else both if isinstance(inner, str) else None
+        return inner if isinstance(inner, dict) else both if isinstance(inner, str) else None
     return pointer
 
 
 def medicine_of(resource: Resource, pool: Pool) -> Medicine:
-    """The medicine of a MedicationRequest, MedicationOrder or MedicationStatement (DSTU2 to R5)."""
+    """The medicine of a MedicationRequest, MedicationOrder or MedicationStatement (DSTU2 to R5); each read once."""
+    known: dict[int, tuple[Resource, Medicine]] = pool.kept.setdefault("medicines", {})
+    found = known.get(id(resource))
+    if found is None:
+        # The resource is kept beside its medicine: its identity cannot become another's while the pool lives.
+        found = known[id(resource)] = resource, read_medicine(resource, pool)
+    return found[1]
+
+
+def read_medicine(resource: Resource, pool: Pool) -> Medicine:
+    """``medicine_of`` without remembering it."""
     concept: object = resource.get("medicationCodeableConcept")
     pointer = pointer_of(resource)
     both = resource.get("medication")
-    if isinstance(both, Mapping):  # R5, and STU3 drafts of some clients
+    if isinstance(both, dict):  # R5, and STU3 drafts of some clients
         concept = concept or both.get("concept") or (both if "coding" in both or "text" in both else None)
     medication = pool.resolve(pointer, resource) if pointer is not None else None
     if medication is not None and is_modified(medication):
@@ -87,15 +96,15 @@ def medicine_of(resource: Resource, pool: Pool) -> Medicine:
     holders = [concept]
     if medication is not None:
         holders.append(medication.get("code"))
-        for part in [medication, *(p for p in [medication.get("product")] if isinstance(p, Mapping))]:
+        for part in [medication, *(p for p in [medication.get("product")] if isinstance(p, dict))]:
             for ingredient in listed(part.get("ingredient")):
-                if isinstance(ingredient, Mapping):
+                if isinstance(ingredient, dict):
                     holders.append(ingredient.get("itemCodeableConcept"))
                     holders.append(
-                        ingredient.get("item") if isinstance(ingredient.get("item"), Mapping) else None
+                        ingredient.get("item") if isinstance(ingredient.get("item"), dict) else None
                     )
     words = [word for holder in holders for word in texts(holder)]
-    if isinstance(pointer, Mapping) and isinstance(pointer.get("display"), str):
+    if isinstance(pointer, dict) and isinstance(pointer.get("display"), str):
         words.append(pointer["display"])
     coded = frozenset().union(*(concepts_in(holder) for holder in holders))
     found, by_name = coded, False
@@ -109,10 +118,8 @@ def medicine_of(resource: Resource, pool: Pool) -> Medicine:
     found = _without_topical(found, words, resource)
     product = None
     if any(drug in found for drug in JAK_INHIBITORS):
-        raw = [
-            c for holder in (concept,) if isinstance(holder, Mapping) for c in listed(holder.get("coding"))
-        ]
-        coding_list = [c for c in raw if isinstance(c, Mapping)]
+        raw = [c for holder in (concept,) if isinstance(holder, dict) for c in listed(holder.get("coding"))]
+        coding_list = [c for c in raw if isinstance(c, dict)]
         product = read_product(coding_list, words, medication)
         if "tofacitinib" in found:
             product = _of_printed_strength(product)
@@ -159,9 +166,18 @@ def _is_a_medicine(concepts: frozenset[str]) -> bool:
 
 def _named(words: list[str]) -> frozenset[str]:
     lowered = [word.lower() for word in words]
+    lowered = [word for word in lowered if _any_name().search(word)]
+    if not lowered:
+        return frozenset()
     return frozenset(
         concept for pattern, concept in _names() if any(pattern.search(word) for word in lowered)
     )
+
+
+@cache
+def _any_name() -> re.Pattern[str]:
+    """All names in one: few texts hold any."""
+    return re.compile("|".join(pattern.pattern for pattern, _ in _names()))
 
 
 def _without_topical(found: frozenset[str], words: list[str], resource: Resource) -> frozenset[str]:
@@ -172,7 +188,7 @@ def _without_topical(found: frozenset[str], words: list[str], resource: Resource
         routes = [
             dosage.get("route")
             for dosage in listed(resource.get("dosageInstruction"))
-            if isinstance(dosage, Mapping)
+            if isinstance(dosage, dict)
         ]
         spoken = [word for route in routes for word in texts(route)]
         if any(_TOPICAL_WORDS.search(word.lower()) for word in [*words, *spoken]):

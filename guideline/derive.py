@@ -7,7 +7,7 @@ or the tables.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache
@@ -143,15 +143,15 @@ def _aged(
     passed: tuple[Cause, ...],
     expires: int | None = None,
 ) -> Fact:
-    reading = replace(of_day[0], value=joined(of_day))
-    days = (on - reading.on).days
+    value = joined(of_day)
+    days = (on - of_day[0].on).days
     evidence = tuple(seen(fact, each, DIFFER if len(of_day) > 1 else None) for each in of_day)
     if days <= window and not passed:
-        return Known(reading.value, evidence)
+        return Known(value, evidence)
     causes = passed[:1]
     if days > window:
         causes += (Cause(fact, Reason.STALE, f"{days} days old; the window is {window} days"),)
-    return Doubtful(reading.value, causes, evidence, expired=expires is not None and days > expires)
+    return Doubtful(value, causes, evidence, expired=expires is not None and days > expires)
 
 
 def measurement(fact: str, record: Record, policy: Policy) -> Fact:

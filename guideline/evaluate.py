@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+import msgspec
+
 from guideline.cells import Cell
 from guideline.derive import DIFFER
 from guideline.facts import vocabulary
@@ -16,8 +18,7 @@ from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Re
 Facts = Mapping[str, Fact]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """Whether something holds: ``True``, ``False`` or ``None`` (cannot say), and what that rests on.
 
     ``doubts`` are the causes of doubtful values that were used all the same.
@@ -33,8 +34,7 @@ class Answer:
 _ALWAYS = Answer(True)
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(msgspec.Struct, frozen=True):
     """A row with its answer, before rows of one statement are joined.
 
     ``bars`` is set where a row that could not be assessed speaks for others, one of which may bar the dose.

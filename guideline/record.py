@@ -12,6 +12,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Protocol
 
+import msgspec
+
 from guideline.doses import Form, OrderedDose
 from guideline.values import Cause, Fact, Interval, Reason
 
@@ -26,8 +28,7 @@ class Birth:
     written: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """One usable result, in the fact's one unit. ``low``/``high`` are the laboratory's own reference range.
 
     ``moment`` orders the results of one day; ``None`` where only the day is known.
@@ -42,8 +43,7 @@ class Reading:
     moment: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unusable:
+class Unusable(msgspec.Struct, frozen=True):
     """A result that is there but cannot be used, and why."""
 
     reason: Reason
@@ -52,8 +52,7 @@ class Unusable:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """One result in words: ``positive``, ``negative`` or ``unclear``."""
 
     meaning: str
@@ -69,8 +68,7 @@ class Answers:
     gap: Reason | None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One dated entry of a list: a vaccination, a planned operation."""
 
     concepts: frozenset[str]
