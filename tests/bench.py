@@ -410,6 +410,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each span of --scaling")
     options = parser.parse_args()
     if not options.profile:
+        if not Path("/proc/self/task").exists():
+            sys.exit(
+                "bench: the CPU time of other processes is read from /proc, which Linux has; use --profile here"
+            )
         try:
             use_run_environment()
         except NotHere as reason:
