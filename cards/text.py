@@ -119,6 +119,12 @@ def gap(cause: Cause) -> str:
     return f"{name_of(cause.fact)}: {told}" + (f" ({cause.detail})" if cause.detail else "")
 
 
+def override_reason(code: str) -> str:
+    """The words of one of our override reasons; a site may have sent another."""
+    reasons: Iterable[Mapping[str, str]] = wording()["override_reasons"]
+    return next((reason["display"] for reason in reasons if reason["code"] == code), "another reason")
+
+
 def joined(parts: Iterable[str]) -> str:
     """``a, b and c``."""
     items = list(parts)

@@ -212,7 +212,11 @@ def _decimal(literal: str) -> Decimal:
     exponent = literal.lower().partition("e")[2]
     if exponent and abs(int(exponent)) > MAX_EXPONENT:
         raise UnreadableBody(_number_fault())
-    return Decimal(literal)
+    value = Decimal(literal)
+    # As it would be written: what is read can be written and read again.
+    if abs(value.adjusted()) > MAX_EXPONENT or len(str(value)) > MAX_NUMBER_CHARACTERS:
+        raise UnreadableBody(_number_fault())
+    return value
 
 
 def _number_fault() -> str:
