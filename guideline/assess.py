@@ -8,6 +8,7 @@ from datetime import date
 from decimal import Decimal
 
 from guideline.derive import NO, YES, Derived, course_of, egfr_below_floor, egfr_sum, facts_of
+from guideline.doses import DoseState, Form, OrderedDose
 from guideline.dosing import (
     Selection,
     band_crossed,
@@ -75,6 +76,24 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
     crossed = _is(facts["egfrCrossed"], YES)
     references = reference_doses(derived, draft, tables, selection, crossed)
     return _assessment(record, draft, tables, facts, tried, findings, dose, references, withheld)
+
+
+def conclude(facts: Facts, drug: str, tables: Tables) -> tuple[tuple[Finding, ...], DoseAdvice | None]:
+    """The findings and the dose that follow from all facts of an assessment, without the record they were read from.
+
+    So that years later the facts alone account for what was said. ``tables`` are those that were tried then. Not
+    known here are the drafted dose beyond its facts (``verdict`` says ``absent``) and the days when checks are due.
+    """
+    draft = Draft("", drug, False, Form.ANY, False, _UNKNOWN_DOSE, facts["indication"], facts["jiaCategory"])
+    selection = select(tables, drug, facts)
+    tried = _try_tables(tables, drug, facts, "first") + _dose_table_rows(selection)
+    tried += _try_tables(tables, drug, facts, "after dose") + _try_tables(tables, drug, facts, "after last")
+    findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not Outcome.CLEAR])
+    dose, finding = _dose(draft, facts, selection, tried, _withheld_by(tried, findings, facts))
+    return (findings if finding is None else _joined([*findings, finding])), dose
+
+
+_UNKNOWN_DOSE = OrderedDose(DoseState.ABSENT, None)
 
 
 def _asks_for_less(row: Row) -> bool:
@@ -427,10 +446,5 @@ def _dose(
 
 
 def _trace(tried: Tried) -> Trace:
-    return Trace(
-        table=tried.table.name,
-        row=tried.row.id,
-        outcome=tried.outcome,
-        rule=tried.row.rule,
-        decided_by=tried.answer.decided_by,
-    )
+    row = tried.row
+    return Trace(tried.table.name, row.id, tried.outcome, row.rule, tried.answer.decided_by)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 from guideline.doses import Form, OrderedDose, Regimen
 from guideline.values import Cause, Evidence, Fact
@@ -111,9 +112,8 @@ class ReferenceDose:
     mg_per_kg_day: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """One row as it was tried, for ``explain`` and the record: what decided it."""
+class Trace(NamedTuple):
+    """One row as it was tried, for ``explain`` and the record: what decided it. There are hundreds for each order."""
 
     table: str
     row: str

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,17 +22,18 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask.testing import FlaskClient
+from generated_requests import generated
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete, inspect, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from cds_service.app import create_app
-from cds_service.json_reader import read_json
+from cds_service.json_reader import read_json, write_json
 from cds_service.services import SERVICES
 from cds_service.settings import Settings
 from cds_service.store import chain, database, recording
-from cds_service.store.again import differences
+from cds_service.store.again import OWN_WORDS, differences, unaccounted
 from cds_service.store.cli import told
 from cds_service.store.database import Database, StoreFault, parse_url
 from cds_service.store.feedback import report
@@ -616,6 +618,57 @@ def test_aud_4_every_finding_of_the_samples_follows_from_the_rows_of_its_entry(
                 assert not rows or any(
                     row.startswith(finding["id"]) and outcome == finding["outcome"] for row, outcome in rows
                 ), (finding["id"], finding["outcome"])
+
+
+def test_aud_4_the_cards_of_the_samples_follow_from_the_facts_of_their_entries(
+    recorded: list[tuple[dict[str, Any], chain.Link]],
+) -> None:
+    tables, told = load_tables(), 0
+    for _, link in recorded:
+        body: Any = read_json(link.body.encode())
+        assert list(unaccounted(body, tables)) == []
+        told += sum("dose" in card for card in body.get("cards", ()))
+    assert told > 5
+
+
+@pytest.mark.slow
+def test_aud_4_a_thousand_records_reproduce_their_cards(memory: Path) -> None:
+    """Facts and tables alone give the findings and doses that were told."""
+    store = Store.open(Settings(store=f"sqlite:///{memory}/s.sqlite"))
+    assert store is not None
+    client, tables, assessed = client_of(store), load_tables(), 0
+    services = {service.hook: service.id for service in SERVICES.values()}
+    for asked in generated(1000, seed=4):
+        url = f"/cds-services/{services[asked['hook']]}"
+        client.post(url, data=write_json(asked), content_type="application/json")
+    for link in links(store):
+        body: Any = read_json(link.body.encode())
+        assessed += len(body.get("orders", ()))
+        assert list(unaccounted(body, tables)) == []
+        for order in body.get("orders", ()):
+            assert list(differences(recording.as_order(order, body["evidence"], {}), tables)) == []
+    assert assessed > 900
+    store.database.close()
+
+
+def test_aud_4_a_fact_or_a_finding_that_was_changed_is_noticed(
+    recorded: list[tuple[dict[str, Any], chain.Link]],
+) -> None:
+    tables = load_tables()
+    found: list[Any] = [read_json(link.body.encode()) for _, link in recorded]
+    bodies_ = [body for body in found if any("dose" in card for card in body.get("cards", ()))]
+    for body in bodies_:
+        card = next(card for card in body["cards"] if "dose" in card)
+        card["dose"]["mgPerDay"] += 1
+        assert list(unaccounted(body, tables))
+        card["dose"]["mgPerDay"] -= 1
+        finding = next(f for f in card["findings"] if f["id"] not in OWN_WORDS)
+        finding["outcome"] = "outside-guideline"
+        assert list(unaccounted(body, tables))
+        finding["outcome"] = "hit"
+        facts = body["orders"][0]["facts"]
+        facts["neutrophils"] = {"state": "known", "value": Decimal("0.1")}
+        assert any("follows from its facts" in line for line in unaccounted(body, tables))
 
 
 def test_aud_4_an_outcome_that_the_facts_do_not_give_is_noticed(

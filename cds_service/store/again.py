@@ -1,17 +1,27 @@
-"""The rows of an entry tried once more on the facts that it holds: does the record account for what was said?"""
+"""The rows of an entry tried once more on the facts that it holds: does the record account for what was said?
+
+``differences`` asks row by row, ``unaccounted`` for the findings and the doses of the cards.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+from cds_service.store.recording import as_order
+from guideline.assess import conclude
 from guideline.evaluate import ask_applies, ask_row
-from guideline.findings import Outcome
+from guideline.findings import DoseAdvice, Finding, Kind, Outcome, Severity
 from guideline.tables import Row, Table, Tables
 from guideline.values import Cause, Doubtful, Fact, Interval, Known, Missing, Reason, Value
 
 Json = dict[str, Any]
+Said = tuple[str, str, str]
+
+OWN_WORDS = ("META-02", "META-05")
+"""Statements under which this service speaks of itself, without a row behind it."""
 
 
 def differences(order: Json, tables: Tables) -> Iterator[str]:
@@ -32,6 +42,62 @@ def differences(order: Json, tables: Tables) -> Iterator[str]:
             yield f"{told['table']} / {told['row']} is not in these tables."
         elif not any(_fits(told["outcome"], _holds(table, row, facts)) for table, row in known):
             yield f"{told['table']} / {told['row']} was {told['outcome']}; these tables say otherwise."
+
+
+def unaccounted(body: Json, tables: Tables) -> Iterator[str]:
+    """What the cards of an entry say of assessed orders and the facts do not give again, or the other way round.
+
+    Notes, and gaps behind them, may be left out of the cards: a site may not want them, and of a running treatment they
+    are not told.
+    """
+    said: dict[str, set[Said]] = defaultdict(set)
+    doses: dict[str, Json] = {}
+    kept_back = {id for withheld in body.get("withheld", ()) for id in withheld["findings"]}
+    for card in body.get("cards", ()):
+        for finding in card["findings"]:
+            said[finding.get("order", "")].add((finding["id"], finding["outcome"], finding["severity"]))
+            if "dose" in card:
+                doses[finding["order"]] = card["dose"]
+    found: dict[str, list[Finding]] = defaultdict(list)
+    for kept in body.get("orders", ()):
+        order = as_order(kept, body.get("evidence", ()), {})
+        names = frozenset(row["table"] for row in order["rows"])
+        facts = {name: _fact(fact) for name, fact in order["facts"].items()}
+        findings, dose = conclude(facts, order["drug"], _only(tables, names))
+        found[order["order"]] += findings
+        given = _dose(dose)
+        told = {name: doses.get(order["order"], {}).get(name) for name in given}
+        if given != told and not kept_back:
+            yield f"{order['order']}: the dose of the card is not the one that its facts give."
+    for reference, follow in found.items():
+        again = {(f.id, f.outcome.value, f.severity.value): f for f in follow}
+        for id, outcome, severity in sorted(said[reference] - again.keys()):
+            if id not in OWN_WORDS:
+                yield f"{reference}: {id}, {outcome}, {severity} does not follow from its facts."
+        for (id, outcome, severity), finding in sorted(again.items()):
+            if (id, outcome, severity) not in said[reference] and id not in kept_back and _is_told(finding):
+                yield f"{reference}: {id}, {outcome}, {severity} follows from its facts and is on no card."
+
+
+def _is_told(finding: Finding) -> bool:
+    told_always = finding.kind is not Kind.NOTE and finding.outcome is not Outcome.CANNOT_ASSESS
+    return finding.severity is not Severity.INFO or told_always
+
+
+def _dose(dose: DoseAdvice | None) -> Json:
+    """What the card and the facts must agree on."""
+    return {
+        "id": None if dose is None else dose.row,
+        "indication": None if dose is None else dose.indication,
+        "phase": None if dose is None else dose.phase,
+        "mgPerDay": None if dose is None else dose.regimen.mg_per_day,
+        "provisional": True if dose is not None and dose.provisional else None,
+    }
+
+
+def _only(tables: Tables, names: frozenset[str]) -> Tables:
+    chosen = tuple(table for table in tables.all if table.name in names)
+    return tables.kept(("only", names), lambda: Tables(chosen))
 
 
 def _holds(table: Table, row: Row, facts: Mapping[str, Fact]) -> bool | None:

@@ -18,7 +18,7 @@ from cds_service.explain import as_text
 from cds_service.json_reader import read_json, write_json
 from cds_service.settings import Settings, SettingsError, read_settings
 from cds_service.store import chain
-from cds_service.store.again import differences
+from cds_service.store.again import differences, unaccounted
 from cds_service.store.chain import Link
 from cds_service.store.database import StoreFault
 from cds_service.store.events import audit_event
@@ -212,6 +212,13 @@ def told(link: Link, body: Json, uuid: str) -> Iterator[str]:
     count = sum(len(order["rows"]) for order in found)
     yield f"Tried again on these facts: {count - len(odd)} of {count} rows come out as recorded."
     yield from (f"  {line}" for line in odd)
+    unlike = list(unaccounted(body, tables))
+    yield (
+        "The findings and doses of this answer's cards follow from them."
+        if not unlike
+        else "Of the answer's cards:"
+    )
+    yield from (f"  {line}" for line in unlike)
 
 
 def _export(store: Store, _settings: Settings, options: argparse.Namespace) -> int:
