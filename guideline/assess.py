@@ -35,6 +35,7 @@ from guideline.evaluate import (
     unique,
 )
 from guideline.findings import (
+    Conclusion,
     DoseAdvice,
     Finding,
     Kind,
@@ -78,8 +79,8 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
     return _assessment(record, draft, tables, facts, tried, findings, dose, references, withheld)
 
 
-def conclude(facts: Facts, drug: str, tables: Tables) -> tuple[tuple[Finding, ...], DoseAdvice | None]:
-    """The findings and the dose that follow from all facts of an assessment, without the record they were read from.
+def conclude(facts: Facts, drug: str, tables: Tables) -> Conclusion:
+    """What follows from all facts of an assessment, without the record they were read from.
 
     So that years later the facts alone account for what was said. ``tables`` are those that were tried then. Not
     known here are the drafted dose beyond its facts (``verdict`` says ``absent``) and the days when checks are due.
@@ -90,7 +91,8 @@ def conclude(facts: Facts, drug: str, tables: Tables) -> tuple[tuple[Finding, ..
     tried += _try_tables(tables, drug, facts, "after dose") + _try_tables(tables, drug, facts, "after last")
     findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not Outcome.CLEAR])
     dose, finding = _dose(draft, facts, selection, tried, _withheld_by(tried, findings, facts))
-    return (findings if finding is None else _joined([*findings, finding])), dose
+    findings = findings if finding is None else _joined([*findings, finding])
+    return Conclusion(findings, dose, _traces(tried, tables, drug, facts))
 
 
 _UNKNOWN_DOSE = OrderedDose(DoseState.ABSENT, None)
@@ -179,7 +181,7 @@ def _assessment(
         egfr=egfr_sum(facts["egfr"]) if draft.drug == "baricitinib" else None,
         notes=(*record.notes, *draft.notes),
         facts=facts,
-        trace=lambda: tuple(_trace(t) for t in (*tried, *_other_dose_rows(tables, draft.drug, facts, tried))),
+        trace=lambda: _traces(tried, tables, draft.drug, facts),
     )
 
 
@@ -443,6 +445,10 @@ def _dose(
         mg_per_kg_day=per_kg(row.dose, facts["weight"]),
     )
     return advice, finding
+
+
+def _traces(tried: list[Tried], tables: Tables, drug: str, facts: Facts) -> tuple[Trace, ...]:
+    return tuple(_trace(t) for t in (*tried, *_other_dose_rows(tables, drug, facts, tried)))
 
 
 def _trace(tried: Tried) -> Trace:

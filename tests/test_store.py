@@ -680,14 +680,10 @@ def test_aud_4_an_outcome_that_the_facts_do_not_give_is_noticed(
         recording.as_order(o, body["evidence"], {}) for body in bodies_ for o in body.get("orders", ())
     )
     flipped = {"hit": "clear", "clear": "hit", "cannot-assess": "hit", "outside-guideline": "clear"}
-    missed = []
-    for row in order["rows"]:
+    for row in order["rows"][::5]:
         was, row["outcome"] = row["outcome"], flipped[row["outcome"]]
-        if not list(differences(order, tables)):
-            missed.append(row["row"])
+        assert len(list(differences(order, tables))) == 1
         row["outcome"] = was
-    # Rows that share a statement and a table stand in for each other, a silenced row may be unknown.
-    assert len(missed) < len(order["rows"]) / 10
 
 
 def everything_spooled(store: Store) -> str:

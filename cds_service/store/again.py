@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Any
 
 from cds_service.store.recording import as_order
 from guideline.assess import conclude
-from guideline.evaluate import ask_applies, ask_row
-from guideline.findings import DoseAdvice, Finding, Kind, Outcome, Severity
-from guideline.tables import Row, Table, Tables
+from guideline.findings import Conclusion, DoseAdvice, Finding, Kind, Outcome, Severity
+from guideline.tables import Tables
 from guideline.values import Cause, Doubtful, Fact, Interval, Known, Missing, Reason, Value
 
 Json = dict[str, Any]
@@ -25,23 +25,14 @@ OWN_WORDS = ("META-02", "META-05")
 
 
 def differences(order: Json, tables: Tables) -> Iterator[str]:
-    """Rows of an order (as ``recording.as_order`` gives it) whose outcome the tables at hand do not give again.
-
-    A row on its own cannot tell whether a neighbour spoke for it or a bound of its dose was passed. So what is
-    asked is: a hit holds, a row that does not apply is not known to hold, one not assessed is not known either way.
-    Of several rows of one statement in one table, one must fit.
-    """
-    facts = {name: _fact(fact) for name, fact in order["facts"].items()}
-    rows: dict[tuple[str, str], list[tuple[Table, Row]]] = {}
-    for table in tables.all:
-        for row in table.rows:
-            rows.setdefault((table.name, row.id), []).append((table, row))
-    for told in order["rows"]:
-        known = rows.get((told["table"], told["row"]), [])
-        if not known:
-            yield f"{told['table']} / {told['row']} is not in these tables."
-        elif not any(_fits(told["outcome"], _holds(table, row, facts)) for table, row in known):
-            yield f"{told['table']} / {told['row']} was {told['outcome']}; these tables say otherwise."
+    """Rows of an order (as ``recording.as_order`` gives it) that do not come out as recorded on the tables at hand."""
+    told = [(row["table"], row["row"], row["outcome"], tuple(row["decidedBy"])) for row in order["rows"]]
+    again = [(t.table, t.row, t.outcome.value, t.decided_by) for t in _conclusion(order, tables).traces]
+    for was, now in zip_longest(told, again):
+        if was is not None and was != now:
+            yield f"{was[0]} / {was[1]} was {was[2]}; these tables say otherwise."
+    if len(again) > len(told):
+        yield f"{len(again) - len(told)} rows of these tables were not tried."
 
 
 def unaccounted(body: Json, tables: Tables) -> Iterator[str]:
@@ -61,11 +52,9 @@ def unaccounted(body: Json, tables: Tables) -> Iterator[str]:
     found: dict[str, list[Finding]] = defaultdict(list)
     for kept in body.get("orders", ()):
         order = as_order(kept, body.get("evidence", ()), {})
-        names = frozenset(row["table"] for row in order["rows"])
-        facts = {name: _fact(fact) for name, fact in order["facts"].items()}
-        findings, dose = conclude(facts, order["drug"], _only(tables, names))
-        found[order["order"]] += findings
-        given = _dose(dose)
+        concluded = _conclusion(order, tables)
+        found[order["order"]] += concluded.findings
+        given = _dose(concluded.dose)
         told = {name: doses.get(order["order"], {}).get(name) for name in given}
         if given != told and not kept_back:
             yield f"{order['order']}: the dose of the card is not the one that its facts give."
@@ -95,29 +84,12 @@ def _dose(dose: DoseAdvice | None) -> Json:
     }
 
 
-def _only(tables: Tables, names: frozenset[str]) -> Tables:
+def _conclusion(order: Json, tables: Tables) -> Conclusion:
+    """What follows from the facts of an order, by the tables that were tried then."""
+    names = frozenset(row["table"] for row in order["rows"])
     chosen = tuple(table for table in tables.all if table.name in names)
-    return tables.kept(("only", names), lambda: Tables(chosen))
-
-
-def _holds(table: Table, row: Row, facts: Mapping[str, Fact]) -> bool | None:
-    concerns = ask_applies(table, row, facts).holds
-    if concerns is False:
-        return False
-    holds = ask_row(row, facts, table.stale).holds
-    return False if holds is False else (True if concerns and holds else None)
-
-
-def _fits(outcome: str, holds: bool | None) -> bool:
-    match Outcome(outcome):
-        case Outcome.HIT:
-            return holds is True
-        case Outcome.CLEAR:
-            return holds is not True
-        case Outcome.CANNOT_ASSESS:
-            return holds is None
-        case Outcome.OUTSIDE_GUIDELINE:
-            return holds is not False
+    facts = {name: _fact(fact) for name, fact in order["facts"].items()}
+    return conclude(facts, order["drug"], tables.kept(("only", names), lambda: Tables(chosen)))
 
 
 def _fact(fact: Json) -> Fact:
