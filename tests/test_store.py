@@ -23,11 +23,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask.testing import FlaskClient
 from generated_requests import generated
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, inspect, select, text, update
+from sqlalchemy import delete, event, inspect, select, text, update
 from sqlalchemy.exc import OperationalError
 
+from cds_service import app
 from cds_service.app import create_app
 from cds_service.json_reader import read_json, write_json
 from cds_service.services import SERVICES
@@ -89,7 +90,12 @@ def test_aud_1_every_call_leaves_one_entry_and_every_card_leads_to_it(store: Sto
     client.post(ORDER_SIGN, data=b"x", content_type="text/plain")
     client.get("/cds-services")
     client.post("/cds-services/nope", json={})
-    assert [body["status"] for body in bodies(store)] == [200, 400, 400, 415]
+    nobody = sample()
+    del nobody["prefetch"]["patient"]
+    client.post(ORDER_SIGN, json=nobody)
+    client.post(f"{ORDER_SIGN}/feedback", json={"feedback": [item(sent[0]["uuid"])]})
+    client.post(f"{ORDER_SIGN}/feedback", json={"feedback": []})
+    assert [body["status"] for body in bodies(store)] == [200, 400, 400, 415, 412, 200, 400]
     with store.database.reading() as connection:
         found = {row.uuid: row.seq for row in connection.execute(select(CARD))}
     assert found == {card["uuid"]: 1 for card in sent}
@@ -327,6 +333,57 @@ def test_aud_5_a_report_sent_often_is_one_row_and_the_latest_outcome_counts(stor
     assert faults(store) == []
 
 
+REPORTS = st.lists(
+    st.builds(
+        item,
+        st.sampled_from(
+            ["3b1f24ac-8f14-4a0a-9d0c-1f5f5a3b0001", "3B1F24AC-8F14-4A0A-9D0C-1F5F5A3B0001", "no-uuid"]
+        ),
+        outcome=st.sampled_from(["accepted", "overridden"]),
+        acceptedSuggestions=st.sampled_from(
+            [[{"id": "a"}], [{"id": "a"}, {"id": "b"}], [{"id": "b"}, {"id": "a"}]]
+        ),
+        overrideReason=st.sampled_from(
+            [{"reason": REASON}, {"userComment": "x"}, {"reason": {"code": "own"}}]
+        ),
+        outcomeTimestamp=st.sampled_from(
+            ["2026-06-01T10:00:00Z", "2026-06-01T10:00:00.250+01:00", "0001-01-01T00:00:00+14:00"]
+        ),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=settings.default.max_examples // 3)
+@given(reports=REPORTS, times=st.integers(1, 3))
+def test_aud_5_whatever_is_sent_often_is_kept_once(
+    kept: Store, reports: list[dict[str, Any]], times: int
+) -> None:
+    client = client_of(kept)
+    sent = []
+    for report_ in reports:
+        wanted = {"accepted": "overrideReason", "overridden": "acceptedSuggestions"}[report_["outcome"]]
+        sent.append({name: value for name, value in report_.items() if name != wanted})
+    assert send(client, *sent) == 200
+    once = [row.id for row in kept_feedback(kept)]
+    for _ in range(times):
+        assert send(client, *sent) == 200
+    assert [row.id for row in kept_feedback(kept)] == once
+    with kept.database.writing() as connection:
+        connection.execute(delete(FEEDBACK))
+    assert {row["id"] for body in bodies(kept)[-1:] for row in body["feedback"]} == set(once)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store for many examples."""
+    found = Store.open(Settings(store=f"sqlite:///{tmp_path_factory.mktemp('kept')}/s.sqlite"))
+    assert found is not None
+    yield found
+    found.database.close()
+
+
 @pytest.mark.parametrize(
     ("members", "reason", "commented"),
     [
@@ -379,6 +436,57 @@ def test_aud_6_while_the_store_fails_the_spool_takes_the_entries(
     assert store.spool.is_empty()
     assert faults(store) == []
     assert "Avery" not in caplog.text
+
+
+@pytest.mark.parametrize("what", ["read-only", "full"])
+def test_aud_6_a_database_that_is_read_only_or_full(store: Store, what: str) -> None:
+    client = client_of(store)
+    assert client.get("/readyz").status_code == 200
+    if store.database.is_sqlite:
+        with store.database.reading() as connection:
+            pages = connection.execute(text("PRAGMA page_count")).scalar()
+        hindrance = {"read-only": "PRAGMA query_only=ON", "full": f"PRAGMA max_page_count={pages}"}[what]
+    elif what == "read-only":
+        hindrance = "SET default_transaction_read_only = on"
+    else:
+        pytest.skip("a full disk cannot be had without filling one")
+
+    def hindered(connection: Any, _record: object) -> None:
+        connection.execute(hindrance)
+        connection.commit()
+
+    event.listen(store.database.engine, "connect", hindered)
+    store.database.close()  # from now on each connection is hindered
+    for _ in range(2):
+        assert client.post(ORDER_SIGN, json=sample()).get_json()["cards"]
+    assert store.spool.depth() == 2
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/healthz").status_code == 200
+    event.remove(store.database.engine, "connect", hindered)
+    store.database.close()
+    assert client.get("/readyz").status_code == 200
+    assert len(links(store)) == 2
+    assert faults(store) == []
+
+
+@pytest.mark.slow
+def test_aud_6_an_entry_costs_less_than_ten_milliseconds(store: Store) -> None:
+    """p99 of making and writing the entry of a real call, in time of the thread: waiting for disks is left out."""
+    client = client_of(store)
+    exchanges: list[recording.Exchange] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "record", lambda exchange, *_: exchanges.append(exchange))
+        client.post(ORDER_SIGN, json=sample())
+    spent: list[float] = []
+    for _ in range(200):
+        exchange = replace(exchanges[0], id=str(uuid4()))
+        begin = time.thread_time()
+        recording.record(exchange, 200, 1.0, store)
+        spent.append(time.thread_time() - begin)
+        with store.database.writing() as connection:
+            connection.execute(delete(CARD))  # the same cards come again
+    assert len(links(store)) == len(spent)
+    assert sorted(spent)[int(len(spent) * 0.99) - 1] <= 0.010
 
 
 def test_aud_6_a_database_locked_by_another_costs_a_moment_only(
