@@ -7,10 +7,12 @@ could not be checked in one, the notes in one. Most severe first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any
+
+import msgspec
 
 from cards import text
 from cards.model import Action, Card, JsonObject, Suggestion
@@ -67,8 +69,11 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
     on_dose_card, rest = _split_dose(a)
     critical = [f for f in rest if f.severity is Severity.CRITICAL and f.outcome is not Outcome.CANNOT_ASSESS]
     gaps = [f for f in rest if f.outcome is Outcome.CANNOT_ASSESS]
-    warnings = [f for f in rest if f not in critical and f not in gaps and f.severity is Severity.WARNING]
-    notes = [f for f in rest if f not in critical and f not in gaps and f not in warnings]
+    others = [
+        f for f in rest if f.severity is not Severity.CRITICAL and f.outcome is not Outcome.CANNOT_ASSESS
+    ]
+    warnings = [f for f in others if f.severity is Severity.WARNING]
+    notes = [f for f in others if f.severity is not Severity.WARNING]
     if not occasion.notes:
         notes = [f for f in notes if f.kind is not Kind.NOTE]
     warnings.sort(key=lambda f: (f.id not in a.withheld_by, f.kind is not Kind.ALERT))
@@ -145,7 +150,7 @@ def noted_card(why: str, order: str, drug: str, occasion: Occasion) -> Card:
 def not_checked_card(why: str, order: str | None, causes: tuple[Cause, ...], occasion: Occasion) -> Card:
     """The card where nothing could be assessed at all. ``why`` is a key of the sentences above."""
     what = _NOT_CHECKED[why]
-    finding = replace(
+    finding = msgspec.structs.replace(
         _of_scope(what, Outcome.CANNOT_ASSESS, Severity.WARNING, Kind.ALERT, order, "unknown"), missing=causes
     )
     gaps = "; ".join(text.gap(cause) for cause in causes)
@@ -173,7 +178,7 @@ def not_repeated_card(cards: Sequence[NotRepeated], days: int, occasion: Occasio
     warnings = "1 warning is" if len(cards) == 1 else f"{len(cards)} warnings are"
     since = "day" if days == 1 else f"{days} days"
     first = cards[0]
-    finding = replace(
+    finding = msgspec.structs.replace(
         _of_scope(
             f"{warnings} not repeated, since overridden with a reason in the last {since}.",
             Outcome.HIT,
@@ -309,12 +314,13 @@ def _dose_lines(a: OrderAssessment, dose: DoseAdvice, findings: Sequence[Finding
 
 
 def _suggestion(order: OrderToCard, dose: DoseAdvice, dosage: Dosage, occasion: Occasion) -> Suggestion:
-    label = text.summary(
-        f"Set the dose to {text.regimen(dose.regimen)}" + (" (provisional)" if dose.provisional else "")
-    )
+    more = [" (provisional)"] if dose.provisional else []
+    # The product of the draft is left as it is (contract 4), so that this dose alone may not be what to sign.
+    more += ["; the product must be changed too"] if dose.other_product else []
+    label = text.summary(f"Set the dose to {text.regimen(dose.regimen)}{''.join(more)}")
     updated = {**order.draft, "dosageInstruction": dosage}
     action = Action("update", f"{label} in the drafted {dose.drug} order", updated)
-    return Suggestion(label, occasion.new_uuid(), not dose.provisional, (action,))
+    return Suggestion(label, occasion.new_uuid(), not (dose.provisional or dose.other_product), (action,))
 
 
 def _dose_json(dose: DoseAdvice, drafted: Regimen | None) -> JsonObject:

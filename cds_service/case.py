@@ -46,6 +46,7 @@ class Concern:
     """
 
     supplies: dict[str, Supply]
+    pool: Pool
     orders: tuple[DraftedOrder, ...]
     others: tuple[str, ...]
 
@@ -122,11 +123,13 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
         )
     orders = [o for o in found if o.medicine.unresolved or o.medicine.is_jak_inhibitor]
     others = other_drafts(drafts, call.selections, pool, call.patient_id)
-    return Concern(supplies, tuple(orders), tuple(others))
+    return Concern(supplies, pool, tuple(orders), tuple(others))
 
 
 def _translated(supplies: dict[str, Supply], runtime: Runtime) -> dict[str, Supply]:
     """The supplies with our codes beside the site's own."""
+    if not runtime.site_codes.targets:
+        return supplies
     translated = runtime.site_codes.translated
     return {
         name: replace(supply, resources=tuple(map(translated, supply.resources)))
@@ -134,11 +137,15 @@ def _translated(supplies: dict[str, Supply], runtime: Runtime) -> dict[str, Supp
     }
 
 
-def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on: date, steps: Steps) -> Case:
+def read_case(call: HookCall, runtime: Runtime, concern: Concern, on: date, steps: Steps) -> Case:
     """The child's record, with everything fetched that was missing. Without the Patient: ``CannotAnswer``."""
     drafts = runtime.site_codes.translated(drafts_of(call))
-    steps.supplies.update(complete(call, runtime, supplies))
-    pool = _pool(call, drafts, steps.supplies, runtime)
+    steps.supplies.update(complete(call, runtime, concern.supplies))
+    pool = (
+        concern.pool
+        if _is_same(steps.supplies, concern.supplies)
+        else _pool(call, drafts, steps.supplies, runtime)
+    )
     patient = find_patient(pool, call.patient_id)
     if patient is None:
         raise CannotAnswer(
@@ -147,6 +154,11 @@ def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on:
     runtime.count_unknown(count_unknown(pool))
     lists = read_lists(pool, call.patient_id, resources_of(drafts), on)
     return Case(pool, lists, gather(patient, pool, lists, on), steps)
+
+
+def _is_same(supplies: dict[str, Supply], before: dict[str, Supply]) -> bool:
+    """Whether nothing was added to what was there before."""
+    return supplies.keys() == before.keys() and all(s is before[name] for name, s in supplies.items())
 
 
 @contextmanager

@@ -177,7 +177,9 @@ def _administration(each: Administration) -> Json:
 
 def fact_json(fact: Fact, write: Callable[[Evidence], object]) -> Json:
     """A fact with its state and causes; ``write`` says what stands for each datum of its evidence."""
-    evidence = {"evidence": [write(e) for e in fact.evidence]} if fact.evidence else {}
+    evidence: Json = {"evidence": [write(e) for e in fact.evidence]} if fact.evidence else {}
+    if not isinstance(fact, Missing) and fact.each:
+        evidence["each"] = [_value(value) for value in fact.each]
     match fact:
         case Known():
             return {"state": "known", "value": _value(fact.value), **evidence}
@@ -340,7 +342,7 @@ def assessments(call: HookCall, runtime: Runtime) -> tuple[Case | None, Assessme
     concern = concern_of(call, runtime)
     if drafts_of(call) is not None and not concern.orders:
         return None, []
-    case = read_case(call, runtime, concern.supplies, on, Steps())
+    case = read_case(call, runtime, concern, on, Steps())
     if drafts_of(call) is None:
         running = running_drafts(case.pool, case.lists, on, runtime.policy.restart_gap)
         return case, [(d.reference, watch(case.record, d, runtime.tables, runtime.policy)) for d in running]

@@ -47,7 +47,7 @@ def _orders(call: HookCall, runtime: Runtime, occasion: Occasion, steps: Steps) 
     if not concern.orders and not concern.others:
         return cards
     with visible_failure(None, cards, occasion):
-        case = read_case(call, runtime, concern.supplies, occasion.as_of, steps)
+        case = read_case(call, runtime, concern, occasion.as_of, steps)
         for order in concern.orders:
             with visible_failure(order.reference, cards, occasion):
                 cards += _order_cards(call, order, concern, case, runtime, occasion)
@@ -61,7 +61,7 @@ def _view(call: HookCall, runtime: Runtime, occasion: Occasion, steps: Steps) ->
     """patient-view: every JAK inhibitor that the child is taking. None taken: no card."""
     cards: list[Card] = []
     with visible_failure(None, cards, occasion):
-        case = read_case(call, runtime, concern_of(call, runtime).supplies, occasion.as_of, steps)
+        case = read_case(call, runtime, concern_of(call, runtime), occasion.as_of, steps)
         for draft in _running(case, None, runtime, cards, occasion):
             with visible_failure(draft.reference, cards, occasion):
                 assessed = steps.keep(watch(case.record, draft, runtime.tables, runtime.policy))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
+from functools import cache, lru_cache
 
 from fhir_mappings.elements import (
     Resource,
@@ -45,37 +46,64 @@ _CURRENT_SMOKER = "smoking-current"
 
 def read_answers(pool: Pool, patient_id: str, today: date) -> dict[str, Answers]:
     """Every question of the vocabulary (``from: answers``), newest first."""
-    wanted: dict[str, list[str]] = {}
-    found: dict[str, list[Answer]] = {}
-    for name, kind in vocabulary().items():
-        if kind.read_from == ("answers",):
-            found[name] = []
-            for concept in kind.concepts:
-                wanted.setdefault(concept, []).append(name)
-    reports = ((report, reference(report)) for report in pool.of("DiagnosticReport"))
-    results = ((result.resource, result.source) for result in results_of(pool, patient_id))
-    for resource, source in (*results, *reports):
-        for part, names in _parts(resource, wanted):
-            if not is_of_patient(resource, patient_id) or status_of(resource) not in _FINAL:
-                continue
-            of_other = is_of_other_focus(resource, patient_id)
-            answer = _answer(resource, part, source, today, of_other=of_other)
-            for name in names:
-                found[name].append(answer)
+    found: dict[str, list[Answer]] = {name: [] for name in _questions()}
+    for result in results_of(pool, patient_id):
+        asked = _asked(result.concepts)
+        if asked:
+            _take(result.resource, result.resource, asked, result.source, patient_id, today, found)
+        if "component" in result.resource:
+            _take_components(result.resource, result.source, patient_id, today, found)
+    for report in pool.of("DiagnosticReport"):
+        asked = _asked(concepts_in(report.get("code")))
+        if asked:
+            _take(report, report, asked, reference(report), patient_id, today, found)
+        _take_components(report, reference(report), patient_id, today, found)
     return {
         name: Answers(tuple(sorted(answers, key=_newest_first, reverse=True)), pool.gap("answers", name))
         for name, answers in found.items()
     }
 
 
-def _parts(resource: Resource, wanted: Mapping[str, list[str]]) -> Iterator[tuple[Resource, tuple[str, ...]]]:
-    """The result itself and each component (a urine strip is often one panel) with the questions it answers."""
+@cache
+def _questions() -> Mapping[str, tuple[str, ...]]:
+    """Every question with the concepts that it goes by."""
+    return {name: kind.concepts for name, kind in vocabulary().items() if kind.read_from == ("answers",)}
+
+
+@lru_cache(maxsize=512)
+def _asked(concepts: frozenset[str]) -> tuple[str, ...]:
+    """The questions that a result of these concepts answers."""
+    if not concepts:
+        return ()
+    return tuple(name for name, own in _questions().items() if not concepts.isdisjoint(own))
+
+
+def _take_components(
+    resource: Resource, source: str, patient_id: str, today: date, found: Mapping[str, list[Answer]]
+) -> None:
+    """A urine strip is often one panel."""
     components = resource.get("component")
-    for part in (resource, *(components if isinstance(components, list) else ())):
-        if isinstance(part, Mapping):
-            names = [name for concept in concepts_in(part.get("code")) for name in wanted.get(concept, ())]
-            if names:
-                yield part, tuple(dict.fromkeys(names))
+    for part in components if isinstance(components, list) else ():
+        if isinstance(part, dict):
+            _take(resource, part, _asked(concepts_in(part.get("code"))), source, patient_id, today, found)
+
+
+def _take(
+    resource: Resource,
+    part: Resource,
+    names: tuple[str, ...],
+    source: str,
+    patient_id: str,
+    today: date,
+    found: Mapping[str, list[Answer]],
+) -> None:
+    """Notes what a result (or the ``part`` of it) says to each of the questions that it answers."""
+    if not names or not is_of_patient(resource, patient_id) or status_of(resource) not in _FINAL:
+        return
+    of_other = is_of_other_focus(resource, patient_id)
+    answer = _answer(resource, part, source, today, of_other=of_other)
+    for name in names:
+        found[name].append(answer)
 
 
 def _answer(resource: Resource, part: Resource, source: str, today: date, *, of_other: bool) -> Answer:
@@ -98,7 +126,7 @@ def _when(resource: Resource) -> date | None:
         if (on := read_date(resource.get(name))) is not None:
             return on
     span = resource.get("effectivePeriod")
-    if isinstance(span, Mapping):
+    if isinstance(span, dict):
         return read_date(span.get("end")) or read_date(span.get("start"))
     return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -63,9 +63,9 @@ def named_resources(bundle: object) -> dict[str, Resource]:
 
 def _entries(bundle: object) -> Iterator[tuple[Resource, object]]:
     """Each resource of a Bundle with its ``fullUrl``."""
-    entries = bundle.get("entry") if isinstance(bundle, Mapping) else None
+    entries = bundle.get("entry") if isinstance(bundle, dict) else None
     for entry in listed(entries):
-        if isinstance(entry, Mapping) and isinstance(resource := entry.get("resource"), Mapping):
+        if isinstance(entry, dict) and isinstance(resource := entry.get("resource"), dict):
             yield resource, entry.get("fullUrl")
 
 
@@ -155,6 +155,8 @@ def read_draft(order: DraftedOrder, pool: Pool, lists: Lists) -> Draft:
         on_record=indication.on_record,
         ending=order.ending,
         notes=tuple(notes),
+        tablet_mg=product.tablet_mg,
+        mg_per_ml=product.mg_per_ml,
     )
 
 
@@ -202,12 +204,12 @@ def fhir_version(order: Resource) -> FhirVersion:
     if order.get("resourceType") == "MedicationOrder":
         return "DSTU2"
     for dosage in listed(order.get("dosageInstruction")):
-        if isinstance(dosage, Mapping) and "doseAndRate" in dosage:
+        if isinstance(dosage, dict) and "doseAndRate" in dosage:
             return "R4"
-        if isinstance(dosage, Mapping) and any(name in dosage for name in ("doseQuantity", "doseRange")):
+        if isinstance(dosage, dict) and any(name in dosage for name in ("doseQuantity", "doseRange")):
             return "STU3"
     requester = order.get("requester")
-    if "context" in order or (isinstance(requester, Mapping) and "agent" in requester):
+    if "context" in order or (isinstance(requester, dict) and "agent" in requester):
         return "STU3"
     return "R4"
 
@@ -217,7 +219,7 @@ def unresolved_references(orders: Iterable[DraftedOrder], server: str | None) ->
     found = []
     for order in orders:
         pointer = pointer_of(order.resource)
-        text = pointer.get("reference") if isinstance(pointer, Mapping) else None
+        text = pointer.get("reference") if isinstance(pointer, dict) else None
         if order.medicine.unresolved and isinstance(text, str) and not text.startswith("#"):
             wanted = relative_reference(text)
             if _MEDICATION.fullmatch(wanted) and is_at(text, server):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
@@ -20,7 +19,7 @@ from guideline.sources import solution_mg_per_ml
 JAK_INHIBITORS = ("tofacitinib", "baricitinib", "ruxolitinib")
 _TOPICAL_WORDS = re.compile(r"\b(cream|ointment|gel|topical|cutaneous|eye|ophthalmic)\b")
 _TOPICAL = "ruxolitinib-topical"
-_NOT_COVERED = frozenset({"upadacitinib", "filgotinib", "jak-inhibitor-class"})
+_NOT_COVERED = frozenset({"upadacitinib", "filgotinib", "jak-inhibitor-class", "jak-inhibitor-unnamed"})
 _JAK_CONCEPTS = frozenset({*JAK_INHIBITORS, "upadacitinib", "filgotinib", _TOPICAL})
 
 
@@ -68,18 +67,28 @@ def pointer_of(resource: Resource) -> object:
     """The Reference to a Medication of an order or statement (DSTU2 to R5), or ``None``."""
     pointer: object = resource.get("medicationReference")
     both = resource.get("medication")
-    if pointer is None and isinstance(both, Mapping):
+    if pointer is None and isinstance(both, dict):
         inner = both.get("reference")
-        return inner if isinstance(inner, Mapping) else both if isinstance(inner, str) else None
+        return inner if isinstance(inner, dict) else both if isinstance(inner, str) else None
     return pointer
 
 
 def medicine_of(resource: Resource, pool: Pool) -> Medicine:
-    """The medicine of a MedicationRequest, MedicationOrder or MedicationStatement (DSTU2 to R5)."""
+    """The medicine of a MedicationRequest, MedicationOrder or MedicationStatement (DSTU2 to R5); each read once."""
+    known: dict[int, tuple[Resource, Medicine]] = pool.kept.setdefault("medicines", {})
+    found = known.get(id(resource))
+    if found is None:
+        # The resource is kept beside its medicine: its identity cannot become another's while the pool lives.
+        found = known[id(resource)] = resource, read_medicine(resource, pool)
+    return found[1]
+
+
+def read_medicine(resource: Resource, pool: Pool) -> Medicine:
+    """``medicine_of`` without remembering it."""
     concept: object = resource.get("medicationCodeableConcept")
     pointer = pointer_of(resource)
     both = resource.get("medication")
-    if isinstance(both, Mapping):  # R5, and STU3 drafts of some clients
+    if isinstance(both, dict):  # R5, and STU3 drafts of some clients
         concept = concept or both.get("concept") or (both if "coding" in both or "text" in both else None)
     medication = pool.resolve(pointer, resource) if pointer is not None else None
     if medication is not None and is_modified(medication):
@@ -87,15 +96,15 @@ def medicine_of(resource: Resource, pool: Pool) -> Medicine:
     holders = [concept]
     if medication is not None:
         holders.append(medication.get("code"))
-        for part in [medication, *(p for p in [medication.get("product")] if isinstance(p, Mapping))]:
+        for part in [medication, *(p for p in [medication.get("product")] if isinstance(p, dict))]:
             for ingredient in listed(part.get("ingredient")):
-                if isinstance(ingredient, Mapping):
+                if isinstance(ingredient, dict):
                     holders.append(ingredient.get("itemCodeableConcept"))
                     holders.append(
-                        ingredient.get("item") if isinstance(ingredient.get("item"), Mapping) else None
+                        ingredient.get("item") if isinstance(ingredient.get("item"), dict) else None
                     )
     words = [word for holder in holders for word in texts(holder)]
-    if isinstance(pointer, Mapping) and isinstance(pointer.get("display"), str):
+    if isinstance(pointer, dict) and isinstance(pointer.get("display"), str):
         words.append(pointer["display"])
     coded = frozenset().union(*(concepts_in(holder) for holder in holders))
     found, by_name = coded, False
@@ -106,13 +115,11 @@ def medicine_of(resource: Resource, pool: Pool) -> Medicine:
         # ones are told as a contradiction, never one of them chosen.
         named = _named(words) & _JAK_CONCEPTS
         found, by_name = coded | named, bool(named - coded) and not coded & _JAK_CONCEPTS
-    found = _without_topical(found, words, resource)
+    found = _without_topical(_with_combination(found), words, resource)
     product = None
     if any(drug in found for drug in JAK_INHIBITORS):
-        raw = [
-            c for holder in (concept,) if isinstance(holder, Mapping) for c in listed(holder.get("coding"))
-        ]
-        coding_list = [c for c in raw if isinstance(c, Mapping)]
+        raw = [c for holder in (concept,) if isinstance(holder, dict) for c in listed(holder.get("coding"))]
+        coding_list = [c for c in raw if isinstance(c, dict)]
         product = read_product(coding_list, words, medication)
         if "tofacitinib" in found:
             product = _of_printed_strength(product)
@@ -152,16 +159,36 @@ def _of_printed_strength(product: Product) -> Product:
 def _is_a_medicine(concepts: frozenset[str]) -> bool:
     """Whether a code names one medicine; a form, a route or a whole class of medicines is none."""
     return any(
-        not concept.startswith(("form-", "route-", "unit-")) and not concept.endswith("-class")
+        not concept.startswith(("form-", "route-", "unit-", "excipient-")) and not concept.endswith("-class")
         for concept in concepts
     )
 
 
 def _named(words: list[str]) -> frozenset[str]:
     lowered = [word.lower() for word in words]
+    lowered = [word for word in lowered if _any_name().search(word)]
+    if not lowered:
+        return frozenset()
     return frozenset(
         concept for pattern, concept in _names() if any(pattern.search(word) for word in lowered)
     )
+
+
+@cache
+def _any_name() -> re.Pattern[str]:
+    """All names in one: few texts hold any."""
+    return re.compile("|".join(pattern.pattern for pattern, _ in _names()))
+
+
+_COMBINED = "combined-hormonal-contraceptive"
+
+
+def _with_combination(found: frozenset[str]) -> frozenset[str]:
+    """Ethinylestradiol together with a progestogen is a combined contraceptive, and no longer either of them."""
+    both = {"ethinylestradiol", "progestogen-only-contraceptive"}
+    if both <= found or _COMBINED in found:
+        return (found - both) | {_COMBINED}
+    return found
 
 
 def _without_topical(found: frozenset[str], words: list[str], resource: Resource) -> frozenset[str]:
@@ -172,7 +199,7 @@ def _without_topical(found: frozenset[str], words: list[str], resource: Resource
         routes = [
             dosage.get("route")
             for dosage in listed(resource.get("dosageInstruction"))
-            if isinstance(dosage, Mapping)
+            if isinstance(dosage, dict)
         ]
         spoken = [word for route in routes for word in texts(route)]
         if any(_TOPICAL_WORDS.search(word.lower()) for word in [*words, *spoken]):

@@ -70,6 +70,16 @@ class Product:
     modified_release: bool = False
     note: str | None = None
 
+    @property
+    def tablet_mg(self) -> Decimal | None:
+        """Milligrams in one tablet, where the product is counted in such and says so."""
+        return self.strength_mg if self.per_ml is None else None
+
+    @property
+    def mg_per_ml(self) -> Decimal | None:
+        """Milligrams in a millilitre, where the product is a liquid and says so."""
+        return self.strength_mg / self.per_ml if self.strength_mg is not None and self.per_ml else None
+
 
 @dataclass(frozen=True, slots=True)
 class _Strength:
@@ -273,7 +283,7 @@ def read_product(
     Medication resource where the order refers to one (DSTU2 to R5). Every statement about strength must
     agree, and every statement about form; one that is contradicted is not known, and ``note`` says so.
     """
-    resource: Mapping[str, Any] = medication if isinstance(medication, Mapping) else {}
+    resource: Mapping[str, Any] = medication if isinstance(medication, dict) else {}
     parts = [resource, *_mappings(resource.get("product"))]  # DSTU2 keeps form and ingredient under "product"
     codings = [*_mappings(list(concept_codings)), *_codings(resource.get("code"))]
     forms = [form for part in parts for key in ("form", "doseForm") for form in listed(part.get(key))]
@@ -364,7 +374,7 @@ def _ratio(ratio: Mapping[str, Any]) -> Iterator[_Strength]:
 
 
 def _mappings(value: object) -> list[Mapping[str, Any]]:
-    return [item for item in listed(value) if isinstance(item, Mapping)]
+    return [item for item in listed(value) if isinstance(item, dict)]
 
 
 def _codings(concept: object) -> list[Mapping[str, Any]]:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
+import msgspec
+
 from guideline.derive import NO, YES, Derived, course_of, egfr_below_floor, egfr_sum, facts_of
 from guideline.doses import DoseState, Form, OrderedDose
 from guideline.dosing import (
@@ -251,9 +253,22 @@ def _try_table(table: Table, rows: tuple[Trial, ...], facts: Facts) -> list[Trie
     spokesman = min(own, key=lambda t: t.row.severity.rank)
     causes = unique(c for t in unknown for c in t.answer.causes)
     bars = any(_could_bar(t) for t in unknown)
-    told = replace(spokesman, answer=replace(spokesman.answer, causes=causes), bars=bars)
-    silent = [replace(t, outcome=Outcome.CLEAR) if t in unknown else t for t in tried]
-    return [told if t.row is spokesman.row else t for t in silent]
+    answer = spokesman.answer
+    told = Tried(
+        table,
+        spokesman.row,
+        Outcome.CANNOT_ASSESS,
+        Answer(None, causes, answer.evidence, answer.doubts, answer.decided_by),
+        bars,
+    )
+    return [
+        told
+        if t.row is spokesman.row
+        else Tried(t.table, t.row, Outcome.CLEAR, t.answer, t.bars)
+        if t.outcome is Outcome.CANNOT_ASSESS
+        else t
+        for t in tried
+    ]
 
 
 def _try_row(table: Table, row: Row, facts: Facts) -> Tried:
@@ -264,8 +279,10 @@ def _try_row(table: Table, row: Row, facts: Facts) -> Tried:
     if answer.holds is False:
         return Tried(table, row, Outcome.CLEAR, answer)
     if concerns.holds and answer.holds:
-        joined = replace(answer, doubts=unique((*answer.doubts, *concerns.doubts)))
-        return Tried(table, row, Outcome.HIT, joined)
+        if concerns.doubts or len(answer.doubts) > 1:
+            doubts = unique((*answer.doubts, *concerns.doubts))
+            answer = Answer(True, answer.causes, answer.evidence, doubts, answer.decided_by)
+        return Tried(table, row, Outcome.HIT, answer)
     causes = unique((*concerns.causes, *answer.causes))
     decided = unique((*(concerns.decided_by if concerns.holds is None else ()), *answer.decided_by))
     if (
@@ -356,7 +373,7 @@ def _joined(findings: list[Finding]) -> tuple[Finding, ...]:
             continue
         first, second = sorted((held, finding), key=lambda f: (_RANK[f.outcome], f.severity.rank))
         if first.outcome is second.outcome:
-            first = replace(
+            first = msgspec.structs.replace(
                 first,
                 evidence=unique((*first.evidence, *second.evidence)),
                 missing=unique((*first.missing, *second.missing)),
@@ -443,6 +460,7 @@ def _dose(
         provisional=bool(answer.doubts) or any(_could_bar(t) or _asks_first(t) for t in tried),
         verdict=verdict_of(draft.dose, row.dose),
         mg_per_kg_day=per_kg(row.dose, facts["weight"]),
+        other_product=any(t.outcome is Outcome.HIT and t.row.other_product for t in tried),
     )
     return advice, finding
 

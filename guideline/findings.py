@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
+
+import msgspec
 
 from guideline.doses import Form, OrderedDose, Regimen
 from guideline.values import Cause, Evidence, Fact
@@ -30,7 +31,10 @@ class Severity(StrEnum):
     @property
     def rank(self) -> int:
         """0 is the most severe."""
-        return list(Severity).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 class Kind(StrEnum):
@@ -58,8 +62,7 @@ class Verdict(StrEnum):
     UNREADABLE = "unreadable"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """One statement of the guideline, applied to one child and one order.
 
     ``say`` is the row's sentence for the prescriber, ``rule`` the row's conditions in words, ``cite`` where the
@@ -89,7 +92,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class DoseAdvice:
-    """The dose that may be suggested for one order, and how the draft compares with it."""
+    """The dose that may be suggested for one order, and how the draft compares with it.
+
+    ``other_product``: the drafted product does not fit this dose, so that the dose alone does not put the order right.
+    """
 
     row: str
     drug: str
@@ -100,6 +106,7 @@ class DoseAdvice:
     provisional: bool
     verdict: Verdict
     mg_per_kg_day: Decimal | None = None
+    other_product: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +119,8 @@ class ReferenceDose:
     mg_per_kg_day: Decimal | None = None
 
 
-class Trace(NamedTuple):
-    """One row as it was tried, for ``explain`` and the record: what decided it. There are hundreds for each order."""
+class Trace(msgspec.Struct, frozen=True):
+    """One row as it was tried, for ``explain`` and the record: what decided it."""
 
     table: str
     row: str

@@ -96,8 +96,10 @@ def _fact(fact: Json) -> Fact:
     causes = tuple(Cause(c["fact"], Reason(c["reason"]), c.get("why")) for c in fact.get("causes", ()))
     if fact["state"] == "missing":
         return Missing(causes)
-    value = _value(fact["value"])
-    return Known(value) if fact["state"] == "known" else Doubtful(value, causes, (), "expired" in fact)
+    value, each = _value(fact["value"]), tuple(map(_value, fact.get("each", ())))
+    if fact["state"] == "known":
+        return Known(value, each=each)
+    return Doubtful(value, causes, expired="expired" in fact, each=each)
 
 
 def _value(value: Any) -> Value:

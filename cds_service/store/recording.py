@@ -186,7 +186,7 @@ def _plain_word(name: str, fact: Fact) -> str | None:
     if fact.evidence:
         return None
     if type(fact) is Known:
-        return fact.value if type(fact.value) is str else None
+        return fact.value if type(fact.value) is str and not fact.each else None
     return ABSENT if fact == Missing((Cause(name, Reason.ABSENT),)) else None
 
 

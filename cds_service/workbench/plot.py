@@ -34,6 +34,8 @@ FONT = Path(__file__).parent / "fonts" / "plot-sans.ttf"
 FONT_NAME = "jaki-cds Plot Sans"
 NEAR = Decimal("2.5")
 """Limits further up than this multiple of the highest result are left out of the picture."""
+LEAST_SPAN = Decimal("0.4")
+"""Of the highest value: a small change is not drawn as a large one."""
 COLOURS = {
     "critical": "#f3b4ba",
     "warning": "#f9d9a8",
@@ -179,6 +181,8 @@ def _series(order: Json, result: Json) -> Canvas:
     ends = [end for band in result["bands"] for end in (band["low"], band["high"]) if end is not None]
     near = [end for end in ends if end <= max(values) * NEAR]
     low, high = min(values + near), max(values + near)
+    missing = max(Decimal(0), abs(high) * LEAST_SPAN - (high - low))
+    low, high = low - missing / 2, high + missing / 2
     room = (high - low or abs(high) or Decimal(1)) * ROOM
     low, high = max(Decimal(0), low - room), high + room
     x = _scale(Decimal(first), Decimal(max(*days, first + 1)), LEFT, RIGHT)
