@@ -119,8 +119,15 @@ def test_an_entry_holds_what_was_read_and_every_row(store: Store) -> None:
     assert {row["outcome"] for row in order["rows"]} >= {"hit", "clear"}
     assert order["facts"]["creatinine"]["state"] == "known"
     assert order["facts"]["dialysis"] == {"state": "known", "value": "no"}
-    read = {reference for key in body["read"] for reference, _ in key["resources"]}
-    assert any(reference.startswith("Observation/creatinine") for reference in read)
+    read = {
+        f"{kind}/{id_}"
+        for key in body["read"]
+        for kind, ids in key.get("resources", {}).items()
+        for id_ in ids.split()
+    }
+    assert body["used"].keys() <= read
+    assert any(reference.startswith("Observation/creatinine") for reference in body["used"])
+    assert body["request"]["bytes"] > 10_000 and len(body["request"]["hash"]) == 32
     assert body["knowledgeVersion"] and body["asOf"] == "2026-06-01" and body["ms"] > 0
 
 

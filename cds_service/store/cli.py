@@ -190,11 +190,12 @@ def told(link: Link, body: Json, uuid: str) -> Iterator[str]:
         how = f"{kept_back['reason']} at {kept_back['overridden']}"
         yield f"  Not repeated: {', '.join(kept_back['findings'])}, overridden on card {kept_back['card']} ({how})"
     yield ""
-    yield "What was read"
+    yield "What was read (and the hash of what decided)"
     for key in body["read"]:
         gap = f" ({key['gap']})" if "gap" in key else ""
-        names = ", ".join(f"{reference} {digest[:8]}" for reference, digest in key["resources"])
-        yield f"  {key['key']}{gap}: {names or 'nothing'}"
+        names = [f"{kind}/{id}" for kind, ids in key.get("resources", {}).items() for id in ids.split()]
+        marked = (f"{name} {body['used'][name][:8]}" if name in body["used"] else name for name in names)
+        yield f"  {key['key']}{gap}: {', '.join(marked) or 'nothing'}"
     yield ""
     orders = {finding.get("order") for finding in card["findings"]}
     mine = [order for order in body["orders"] if order["order"] in orders] or body["orders"]
