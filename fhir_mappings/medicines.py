@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
@@ -55,12 +56,22 @@ class Medicine:
         return _TOPICAL in self.concepts and not self.concepts & (_NOT_COVERED | frozenset(JAK_INHIBITORS))
 
 
+_WORD = re.compile(r"\w+")
+
+
 @cache
-def _names() -> tuple[tuple[re.Pattern[str], str], ...]:
+def _names() -> Mapping[str, tuple[tuple[re.Pattern[str], str], ...]]:
+    """The names with their concepts, by the first word of each: only of words that stand in a text need be tried."""
     path = Path(__file__).with_name("names.csv")
     with path.open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
-    return tuple((re.compile(rf"\b{re.escape(row['name'])}\b"), row["concept"]) for row in rows)
+    found: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {}
+    for row in rows:
+        pattern = re.compile(rf"\b{re.escape(row['name'])}\b")
+        first = _WORD.match(row["name"])
+        assert first is not None, f"names.csv: {row['name']} begins with no letter or digit"
+        found[first[0]] = (*found.get(first[0], ()), (pattern, row["concept"]))
+    return found
 
 
 def pointer_of(resource: Resource) -> object:
@@ -165,19 +176,13 @@ def _is_a_medicine(concepts: frozenset[str]) -> bool:
 
 
 def _named(words: list[str]) -> frozenset[str]:
-    lowered = [word.lower() for word in words]
-    lowered = [word for word in lowered if _any_name().search(word)]
-    if not lowered:
-        return frozenset()
     return frozenset(
-        concept for pattern, concept in _names() if any(pattern.search(word) for word in lowered)
+        concept
+        for word in map(str.lower, words)
+        for first in frozenset(_WORD.findall(word))
+        for pattern, concept in _names().get(first, ())
+        if pattern.search(word)
     )
-
-
-@cache
-def _any_name() -> re.Pattern[str]:
-    """All names in one: few texts hold any."""
-    return re.compile("|".join(pattern.pattern for pattern, _ in _names()))
 
 
 def _without_topical(found: frozenset[str], words: list[str], resource: Resource) -> frozenset[str]:

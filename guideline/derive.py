@@ -17,7 +17,7 @@ from guideline.facts import vocabulary
 from guideline.findings import EgfrSum
 from guideline.growth_reference import Measure, completed_months, limits
 from guideline.policy import Policy
-from guideline.record import Draft, Reading, Record, RecordedOrder, Series
+from guideline.record import Draft, Newest, Reading, Record, RecordedOrder, Series
 from guideline.sources import egfr_constant, the_source
 from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
 
@@ -71,11 +71,18 @@ _MAY_HIDE_A_NEWER = (Reason.FAILED, Reason.PARTIAL_PAGE, Reason.UNREADABLE)
 """Gaps of a search that was asked and did not answer in full: what it did give may not be the newest (ruling 18)."""
 
 
-def newest(fact: str, record: Record) -> tuple[Reading | None, Missing | None, tuple[Cause, ...]]:
+def newest(fact: str, record: Record) -> Newest:
     """The newest usable reading, or why there is none, and what was passed over on the way to it.
 
     An implausible newest value is never replaced by an older one in silence: it ends the search (A-56, A-52).
     """
+    found = record.newest.get(fact)
+    if found is None:
+        found = record.newest[fact] = _newest(fact, record)
+    return found
+
+
+def _newest(fact: str, record: Record) -> Newest:
     series = record.series.get(fact)
     if series is None:
         return None, Missing.of(fact, Reason.NOT_SUPPLIED), ()

@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from guideline.doses import Form, OrderedDose
-from guideline.values import Cause, Fact, Interval, Reason
+from guideline.values import Cause, Fact, Interval, Missing, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,9 @@ class Draft:
     notes: tuple[str, ...] = ()
 
 
+Newest = tuple[Reading | None, Missing | None, tuple[Cause, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """The whole record of one child as of one day.
@@ -149,3 +152,5 @@ class Record:
     taken: tuple[Event, ...] = ()
     ends: tuple[Event, ...] = ()
     notes: tuple[str, ...] = ()
+    newest: dict[str, Newest] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The newest result of each analyte as ``derive.newest`` found it: many facts ask for it."""
