@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -92,9 +93,10 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
         cards.append(
             _card(name, found, order, occasion, leads=index == 0 and a.dose is None and not order.running)
         )
-    return sorted(cards, key=lambda card: Severity(card.indicator).rank)
+    return sorted(cards, key=lambda card: _RANKS[card.indicator])
 
 
+_RANKS: Mapping[str, int] = {severity: severity.rank for severity in Severity}
 _NOTES_ORDER = (Kind.ALERT, Kind.DOSE, Kind.ORDER, Kind.PLAN, Kind.NOTE)
 """What to do stands before what to know."""
 
@@ -366,22 +368,29 @@ def _has_number(finding: Finding) -> bool:
     return bool(finding.evidence) and isinstance(finding.evidence[0].value, Decimal)
 
 
-_ORIGINS = {"printed": "", "derived": " (derived from the guideline)", "default": " (service default)"}
+_ORIGINS: Mapping[str, str] = {
+    Origin.PRINTED: "",
+    Origin.DERIVED: " (derived from the guideline)",
+    Origin.DEFAULT: " (service default)",
+}
+_INFO, _CANNOT_ASSESS = Severity.INFO, Outcome.CANNOT_ASSESS
 
 
 def _sentences(findings: Sequence[Finding]) -> list[str]:
     """One line per sentence; statements that say the same share it."""
     by_sentence: dict[str, list[str]] = {}
     for f in findings:
-        bold = "**" if f.severity is not Severity.INFO else ""
+        bold = "**" if f.severity is not _INFO else ""
         due = f" Due {text.day(f.due)}." if f.due is not None else ""
-        by_sentence.setdefault(f"{bold}{f.say}{due}{bold}{_ORIGINS[f.origin.value]}", []).append(f.id)
+        by_sentence.setdefault(f"{bold}{f.say}{due}{bold}{_ORIGINS[f.origin]}", []).append(f.id)
     return [f"- {sentence} [{', '.join(ids)}]" for sentence, ids in by_sentence.items()]
 
 
 def _told(causes: Iterable[Cause]) -> list[Cause]:
     """The causes worth telling: an eGFR that lacks its creatinine is told by the creatinine."""
     found = list(causes)
+    if not found:
+        return found
     named = {cause.fact for cause in found}
     if named & {"creatinine", "height"}:
         found = [cause for cause in found if cause.fact != "egfr"]
@@ -435,7 +444,7 @@ def _detail(a: OrderAssessment, findings: Sequence[Finding], occasion: Occasion,
         parts.append(_egfr_line(a))
     parts.append("Guideline: " + "; ".join(dict.fromkeys(_citation(f) for f in findings)) + ".")
     unsure = list(dict.fromkeys(text.gap(c) for f in findings for c in _told(f.missing)))
-    if unsure and not all(f.outcome is Outcome.CANNOT_ASSESS for f in findings):
+    if unsure and not all(f.outcome is _CANNOT_ASSESS for f in findings):
         parts.append("Not certain: " + "; ".join(unsure) + ".")
     if a.matched_by_name:
         parts.append("The drug was recognised by its name, not by a code.")
@@ -475,7 +484,7 @@ def _finished(
     suggestions: tuple[Suggestion, ...] = (),
 ) -> Card:
     source = the_source()
-    indicator = min((f.severity for f in findings), key=lambda s: s.rank)
+    indicator = min((f.severity for f in findings), key=_RANKS.__getitem__)
     extension: JsonObject = {
         "edition": source.id,
         "knowledgeVersion": source.knowledge_version,
@@ -500,6 +509,7 @@ def _finished(
     )
 
 
+@cache
 def _override_reasons() -> tuple[JsonObject, ...]:
     return tuple({"system": OVERRIDE_REASONS, **reason} for reason in text.wording()["override_reasons"])
 
@@ -508,14 +518,15 @@ def finding_json(finding: Finding) -> JsonObject:
     """The machine-readable finding of the contract."""
     found: JsonObject = {
         "id": finding.id,
-        "outcome": finding.outcome.value,
-        "severity": finding.severity.value,
-        "kind": finding.kind.value,
-        "origin": finding.origin.value,
+        # As text: the value of an enumeration's member costs ten times that.
+        "outcome": str(finding.outcome),
+        "severity": str(finding.severity),
+        "kind": str(finding.kind),
+        "origin": str(finding.origin),
         "section": finding.section,
         "drug": finding.drug,
         "evidence": [_evidence_json(e) for e in finding.evidence],
-        "missing": [{"fact": c.fact, "reason": c.reason.value} for c in _once(finding.missing)],
+        "missing": [{"fact": c.fact, "reason": str(c.reason)} for c in _once(finding.missing)],
     }
     if finding.order is not None:
         found["order"] = finding.order
@@ -523,7 +534,7 @@ def finding_json(finding: Finding) -> JsonObject:
 
 
 def _once(causes: Iterable[Cause]) -> list[Cause]:
-    return list({(c.fact, c.reason): c for c in causes}.values())
+    return list({(c.fact, c.reason): c for c in causes}.values()) if causes else []
 
 
 def _evidence_json(e: Evidence) -> JsonObject:

@@ -112,7 +112,7 @@ def datum(item: Evidence) -> str:
 def gap(cause: Cause) -> str:
     """One missing datum and why."""
     reasons: Mapping[str, str] = wording()["reasons"]
-    told = reasons[cause.reason.value]
+    told = reasons[cause.reason]
     return f"{name_of(cause.fact)}: {told}" + (f" ({cause.detail})" if cause.detail else "")
 
 

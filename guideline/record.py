@@ -60,8 +60,7 @@ class Answer(msgspec.Struct, frozen=True):
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(msgspec.Struct, frozen=True):
     """The results of one question, newest first, and why there may be more (``None``: answered in full)."""
 
     answers: tuple[Answer, ...]
