@@ -22,6 +22,7 @@ _DATE = re.compile(
 
 
 _NOTHING: frozenset[str] = frozenset()
+_USUAL_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9:.,Z+-]*)?")
 
 
 @lru_cache(maxsize=8192)
@@ -121,6 +122,11 @@ def read_date(value: object) -> date | None:
     """The day of a FHIR date, dateTime or instant; a partial date gives its first day (the oldest reading)."""
     if not isinstance(value, str):
         return None
+    if _USUAL_DATE.fullmatch(value):
+        try:
+            return date.fromisoformat(value[:_FULL_DATE])
+        except ValueError:
+            return None
     found = _DATE.fullmatch(value.strip())
     if found is None:
         return None

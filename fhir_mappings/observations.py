@@ -392,7 +392,7 @@ def _range(
     ranges = part.get("referenceRange")
     every: list[list[Decimal | None]] = []
     for entry in ranges if isinstance(ranges, list) else ():
-        if not isinstance(entry, dict) or not _is_normal_range(entry):
+        if not isinstance(entry, dict) or ("type" in entry and not _is_normal_range(entry)):
             continue
         bounds: list[Decimal | None] = []
         for name in ("low", "high"):
@@ -419,6 +419,8 @@ def _is_normal_range(entry: Mapping[str, Any]) -> bool:
 def _interpretation(part: Resource) -> bool | None:
     """Normal, abnormal, or not said."""
     found = part.get("interpretation")
+    if found is None:
+        return None
     words = [code.upper() for _, code in codings(found)]
     if not words:
         return None
