@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from fhir_mappings.elements import (
     Resource,
@@ -42,8 +43,7 @@ _CAUTION = ("systemic", "persistent-oligoarticular", "enthesitis-related")
 """Categories without a tofacitinib row, most cautious first: where categories contradict, one of them counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Indication:
+class Indication(msgspec.Struct, frozen=True):
     """The indication facts of one order. ``on_record`` lists what the conditions offer where the order is silent."""
 
     indication: Fact
@@ -52,8 +52,7 @@ class Indication:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Stated:
+class _Stated(msgspec.Struct, frozen=True):
     concepts: frozenset[str]
     source: str
 

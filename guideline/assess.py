@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -182,29 +181,22 @@ def _interruption(tried: list[Tried], draft: Draft, running: Decimal | None) -> 
 
 def _derived(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Derived:
     derived = facts_of(record, draft, policy, tables.limits_of("egfr", "egfrLowest"))
-    derived = _with_history(derived, record, draft, tables)
-    facts = dict(derived.facts)
+    facts = derived.facts
+    # What looks at the running order: phase, schedule, and what has crossed a limit since.
+    facts |= phase_facts(derived, draft, tables)
+    facts["egfrCrossed"] = egfr_crossed(derived, tables)
+    facts["bandCrossed"] = band_crossed(derived, draft, tables, _weight_at_running_start(derived, record))
     facts["egfrBelowFloor"] = egfr_below_floor(
         facts["egfrLowest"], tables.limits_in("REN-BARI", "egfrLowest")
     )
     facts |= watch_facts(record, facts, draft, derived.course, policy, tables)
-    derived = replace(derived, facts=facts)
     facts["highDose"] = high_dose(derived, draft, tables)
     facts["bkConcern"] = bk_concern(facts)
-    return replace(derived, facts=facts)
+    return derived
 
 
 def _is(fact: Fact, value: str) -> bool:
     return not isinstance(fact, Missing) and fact.value == value
-
-
-def _with_history(derived: Derived, record: Record, draft: Draft, tables: Tables) -> Derived:
-    """The facts that look at the running order: phase, schedule, and what has crossed a limit since."""
-    facts = {**derived.facts, **phase_facts(derived, draft, tables)}
-    derived = replace(derived, facts=facts)
-    facts["egfrCrossed"] = egfr_crossed(derived, tables)
-    facts["bandCrossed"] = band_crossed(derived, draft, tables, _weight_at_running_start(derived, record))
-    return replace(derived, facts=facts)
 
 
 def _weight_at_running_start(derived: Derived, record: Record) -> Fact | None:

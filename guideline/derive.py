@@ -7,10 +7,11 @@ or the tables.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache
+
+import msgspec
 
 from guideline.doses import DoseState, OrderedDose
 from guideline.facts import vocabulary
@@ -378,8 +379,7 @@ def inside_range(fact: str, reading: Reading, policy: Policy) -> bool | None:
 # --- the course of treatment ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
+class Course(msgspec.Struct, frozen=True):
     """The running course of one drug, from the recorded orders (rulings 1 and 16)."""
 
     running: RecordedOrder | None
@@ -436,11 +436,10 @@ def _start_of_run(
 # --- all of them ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Derived:
-    """The facts of one order, and what later steps need besides."""
+class Derived(msgspec.Struct, frozen=True):
+    """The facts of one order, to which the engine adds those that need others, and what it needs besides."""
 
-    facts: Mapping[str, Fact]
+    facts: dict[str, Fact]
     course: Course
     egfr_at_running_start: Fact | None
 
