@@ -12,7 +12,7 @@ RUN_READY := $(VENV)/.ready-to-run
 DEV_READY := $(VENV)/.ready-to-develop
 
 .DEFAULT_GOAL := help
-.PHONY: help run test slow exhaustive check format page mutate samples bench lock clean
+.PHONY: help run test slow exhaustive fuzz check format page mutate samples bench sbom lock clean
 
 help: ## list these verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,11 +28,16 @@ slow: $(DEV_READY) ## the long tests that make test leaves out
 
 exhaustive: $(DEV_READY) ## the tests that take many minutes, for a release
 	$(BIN)/python -m pytest -n auto --dist worksteal -m exhaustive
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow and not exhaustive' --hypothesis-profile=thorough
 
-check: $(DEV_READY) ## formatter, linter, type checker, table lint, layer test
+fuzz: $(DEV_READY) ## fuzzes JSON, tokens, URLs and doses, guided by coverage (SECONDS=600 for longer)
+	$(BIN)/python tests/fuzz.py --seconds $(or $(SECONDS),60)
+
+check: $(DEV_READY) ## formatter, linter, type checker, security linter, table lint, layer test
 	$(BIN)/ruff format --check $(PACKAGES) tests
 	$(BIN)/ruff check $(PACKAGES) tests
 	$(BIN)/mypy --strict $(PACKAGES)
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(PACKAGES)
 	$(BIN)/jaki-cds lint
 	$(BIN)/python -m pytest -q tests/test_layers.py
 
@@ -54,8 +59,17 @@ mutate: $(DEV_READY) ## makes the tables wrong in one place at a time; an exampl
 samples: $(DEV_READY) ## answers every sample case anew and stores the answers (git diff shows what changed)
 	$(BIN)/jaki-cds replay samples --update
 
-bench: $(DEV_READY) ## the benchmark table
-	@if [ -f tests/bench.py ]; then $(BIN)/python tests/bench.py; else echo 'make bench: not there yet'; fi
+bench: $(DEV_READY) ## the benchmark table (QUICK=1: half a minute; RUNS=3; PROFILE=200: where a call's time goes; SOAK=20000; SCALING=1)
+	$(BIN)/python tests/bench.py $(if $(QUICK),--quick) $(if $(RUNS),--runs $(RUNS)) $(if $(PROFILE),--profile '$(PROFILE)') \
+		$(if $(SOAK),--soak $(SOAK)) $(if $(SCALING),--scaling)
+
+sbom: $(DEV_READY) ## build/sbom.json: each package that is shipped, version and licence (CycloneDX)
+	@rm -rf build/shipped && mkdir -p build && $(PYTHON) -m venv --without-pip build/shipped
+	@$(BIN)/python -m pip --python build/shipped/bin/python install --quiet --disable-pip-version-check \
+		--require-hashes -r requirements.lock
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file build/sbom.json build/shipped/bin/python
+	@$(BIN)/python tests/sbom.py requirements.lock build/sbom.json
 
 lock: ## makes the lock files anew from pyproject.toml (needs uv)
 	printf 'setuptools>=77\n' | $(UV) pip compile pyproject.toml - --quiet --universal --python-version 3.11 \
@@ -66,7 +80,7 @@ lock: ## makes the lock files anew from pyproject.toml (needs uv)
 		--extra dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean: ## removes everything that was made here, .venv included
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -160,6 +160,56 @@ def not_checked_card(why: str, order: str | None, causes: tuple[Cause, ...], occ
     return _scope_card(finding, f"Could not check: {what}", "jakigaps", more, occasion)
 
 
+@dataclass(frozen=True, slots=True)
+class NotRepeated:
+    """A card that is left out because it was overridden: what it says, and how it was overridden.
+
+    ``summary`` and ``statements`` are the card's; ``reason`` is the code that was given, ``on`` the day.
+    """
+
+    summary: str
+    statements: tuple[str, ...]
+    order: str
+    drug: str
+    reason: str
+    on: date
+
+
+def not_repeated_card(cards: Sequence[NotRepeated], days: int, occasion: Occasion) -> Card:
+    """The card in place of those that a site does not want repeated for ``days``: nothing is left out in silence."""
+    warnings = "1 warning is" if len(cards) == 1 else f"{len(cards)} warnings are"
+    since = "day" if days == 1 else f"{days} days"
+    first = cards[0]
+    finding = msgspec.structs.replace(
+        _of_scope(
+            f"{warnings} not repeated, since overridden with a reason in the last {since}.",
+            Outcome.HIT,
+            Severity.INFO,
+            Kind.NOTE,
+            first.order,
+            first.drug,
+        ),
+        id="META-02",
+        section="Note",
+        cite="Note on the use of the guideline: departures",
+        title="Departures from the guideline",
+    )
+    told = [
+        f"- {text.escaped(card.summary)} [{', '.join(card.statements)}]: overridden on {text.day(card.on)} "
+        f"({text.override_reason(card.reason)})."
+        for card in cards
+    ]
+    return _scope_card(
+        finding, finding.say, "jakinotrepeated", "\n".join(["", *told, "", _WHEN_REPEATED]), occasion
+    )
+
+
+_WHEN_REPEATED = (
+    "Patient, order and data are the same as then. After any change of them they are shown again; critical warnings, "
+    "and what could not be checked, always are. Record a significant departure and its reason in the case notes."
+)
+
+
 def _of_scope(
     say: str, outcome: Outcome, severity: Severity, kind: Kind, order: str | None, drug: str
 ) -> Finding:
@@ -266,12 +316,13 @@ def _dose_lines(a: OrderAssessment, dose: DoseAdvice, findings: Sequence[Finding
 
 
 def _suggestion(order: OrderToCard, dose: DoseAdvice, dosage: Dosage, occasion: Occasion) -> Suggestion:
-    label = text.summary(
-        f"Set the dose to {text.regimen(dose.regimen)}" + (" (provisional)" if dose.provisional else "")
-    )
+    more = [" (provisional)"] if dose.provisional else []
+    # The product of the draft is left as it is (contract 4), so that this dose alone may not be what to sign.
+    more += ["; the product must be changed too"] if dose.other_product else []
+    label = text.summary(f"Set the dose to {text.regimen(dose.regimen)}{''.join(more)}")
     updated = {**order.draft, "dosageInstruction": dosage}
     action = Action("update", f"{label} in the drafted {dose.drug} order", updated)
-    return Suggestion(label, occasion.new_uuid(), not dose.provisional, (action,))
+    return Suggestion(label, occasion.new_uuid(), not (dose.provisional or dose.other_product), (action,))
 
 
 def _dose_json(dose: DoseAdvice, drafted: Regimen | None) -> JsonObject:
@@ -406,7 +457,7 @@ def _gap_lines(findings: Sequence[Finding]) -> list[str]:
     for gap, concerned in by_gap.items():
         titles = list(dict.fromkeys(f.title for f in concerned))
         ids = ", ".join(dict.fromkeys(f.id for f in concerned))
-        lines.append(f"- **{text.capital(gap)}** - needed for: {text.joined(titles)} [{ids}]")
+        lines.append(f"- **{text.capital(gap)}** - needed for: {'; '.join(titles)} [{ids}]")
     return lines
 
 

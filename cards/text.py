@@ -14,13 +14,14 @@ from guideline.facts import vocabulary
 from guideline.sources import solution_mg_per_ml
 from guideline.values import Cause, Evidence
 from guideline.words import day as day
+from guideline.words import partial_day, unit_words
 from guideline.words import plain as plain
 from guideline.words import regimen as regimen
-from guideline.words import unit_words
 from guideline.yaml_text import read_yaml
 
 LONGEST_SUMMARY = 139
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+_DATE = re.compile(r"(\d{4})-(0[1-9]|1[0-2])(?:-(\d\d))?")
 _UNSEEN = re.compile(r"[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
@@ -66,7 +67,9 @@ _MEASURED_PLACES = 3
 
 
 def _bound(text: str) -> str:
-    """``<0.5`` as words, so that no angle bracket stands in a card."""
+    """``<0.5`` as words, so that no angle bracket stands in a card; a date, or the part known of it, as others."""
+    if dated := _DATE.fullmatch(text):
+        return partial_day(*(int(part) for part in dated.groups() if part))
     for sign, words in (("<=", "at most "), (">=", "at least "), ("<", "below "), (">", "above ")):
         if text.startswith(sign):
             return words + text.removeprefix(sign)
@@ -114,6 +117,12 @@ def gap(cause: Cause) -> str:
     reasons: Mapping[str, str] = wording()["reasons"]
     told = reasons[cause.reason]
     return f"{name_of(cause.fact)}: {told}" + (f" ({cause.detail})" if cause.detail else "")
+
+
+def override_reason(code: str) -> str:
+    """The words of one of our override reasons; a site may have sent another."""
+    reasons: Iterable[Mapping[str, str]] = wording()["override_reasons"]
+    return next((reason["display"] for reason in reasons if reason["code"] == code), "another reason")
 
 
 def joined(parts: Iterable[str]) -> str:

@@ -57,8 +57,11 @@ def create_app(settings: Settings, runtime: Runtime | None = None, store: Store 
     Calls are recorded in ``store``; without one they are not.
     """
     app = Flask("cds_service", static_folder=None)
-    counters = Metrics()
     made = runtime or make_runtime(settings)
+    clients = () if made.door is None else (client.name for client in made.door.clients.values())
+    counters = Metrics(clients) if store is None else Metrics(clients, store.spool.depth)
+    if store is not None:
+        store.on_report = lambda r: counters.count_report(r.client, r.statements, r.outcome, r.reason)
     app.extensions["jaki_cds"] = replace(made, count_unknown=counters.count_unknown_codes)
     app.extensions["jaki_cds_metrics"] = counters
     app.extensions["jaki_cds_rates"] = None if settings.demo else Rates(settings.calls_per_second)

@@ -40,7 +40,7 @@ _BEARER = re.compile(r"(?i:bearer) +(?P<token>[!-~]+)")
 class Why(StrEnum):
     """Why a token is refused: for the log and for ``jaki-cds token check``, never for the caller."""
 
-    NO_TOKEN = "there is no Authorization header of the form: Bearer TOKEN"
+    NO_TOKEN = "there is no Authorization header of the form: Bearer TOKEN"  # a sentence  # nosec B105
     TOO_LONG = f"it is longer than {LONGEST_TOKEN} characters, or its header than {LONGEST_HEADER}"
     FORM = "it is not three parts of unpadded base64url, separated by dots"
     HEADER = "its header is not strict JSON (an object, each member once)"

@@ -7,6 +7,7 @@ discovery and feedback are passed over.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,21 +31,30 @@ class Capture:
     answer: Json | None
 
 
+def has_lines(path: Path) -> bool:
+    """Whether the file holds one request or capture on each line, by its ending."""
+    return path.suffix.lower() in LINES
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(number, bytes) of each line of NDJSON that holds something, one at a time. Raises ``OSError``."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line
+
+
 def read_captures(path: Path) -> list[Capture]:
-    """Every request of a file. Raises ``OSError``, and ``UnreadableBody`` with what is wrong and where."""
+    """Every request of a file that is no NDJSON. Raises ``OSError``, and ``UnreadableBody`` with the fault."""
     raw = path.read_bytes()
-    if path.suffix.lower() in LINES:
-        lines = [(n, line) for n, line in enumerate(raw.splitlines(), start=1) if line.strip()]
-        if not lines:
-            raise UnreadableBody("holds no request; write one on each line.")
-        return [_of_line(number, line) for number, line in lines]
     value = read_json(raw)
     if isinstance(value, dict) and isinstance(value.get("log"), dict):
         return _of_har(value["log"])
     return [_capture("", value, raw)]
 
 
-def _of_line(number: int, line: bytes) -> Capture:
+def read_line(number: int, line: bytes) -> Capture:
+    """The request of one line of NDJSON. Raises ``UnreadableBody`` with the line and what is wrong."""
     try:
         return _capture(f":{number}", read_json(line), line)
     except UnreadableBody as fault:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -68,10 +69,16 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The body of an answer, and the steps that led to it."""
+    """The body of an answer, and the steps that led to it.
+
+    ``marks``: by the uuid of a card the mark under which it would be known again; ``withheld``: the cards that a site
+    does not want repeated, for the record (both empty unless a site asks for it).
+    """
 
     body: dict[str, object]
     steps: Steps
+    marks: Mapping[str, str] = field(default_factory=dict)
+    withheld: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,11 @@ ELSEWHERE = {
     "explain": ("cds_service.explain", "show the facts of a request and every row tried on them"),
     "audit": ("cds_service.store.cli", "the record of what was said: verify, explain, export, prune"),
     "feedback": ("cds_service.store.feedback", "what became of the cards: report"),
-    "plot": ("cds_service.workbench.plot", "draw the pictures of a request as SVG"),
+    "plot": ("cds_service.workbench.plot", "draw the pictures of a request as SVG or PNG"),
+    "sample": (
+        "cds_service.sample_command",
+        "make a sample case from a patient's record, identifiers replaced",
+    ),
     "token": ("cds_service.token_command", "make keys and tokens for a test; say why one is refused"),
     "lint": ("guideline.lint", "check the guideline tables"),
 }

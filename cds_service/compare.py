@@ -7,7 +7,7 @@ or stored. Everything else counts, the wording of the cards included.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -40,9 +40,27 @@ def as_stored(answer: Json) -> bytes:
     return msgspec.json.format(write_json(with_placeholders(answer)), indent=2) + b"\n"
 
 
-def findings_of(answer: Json) -> set[str]:
-    """The statement ids that the cards of an answer hold."""
-    return {finding["id"] for card in answer["cards"] for finding in _ours(card).get("findings", ())}
+def findings_of(answer: Json, kinds: Collection[str] = ()) -> set[str]:
+    """The statement ids that the cards of an answer hold; with ``kinds`` only those of them that apply."""
+    return {
+        finding["id"]
+        for card in answer["cards"]
+        for finding in _ours(card).get("findings", ())
+        if not kinds or (finding.get("kind") in kinds and finding.get("outcome") == "hit")
+    }
+
+
+def conclusions(answer: Json) -> Iterator[str]:
+    """What an answer concludes, a line a finding and a dose, without the dates, values and ids that led to it."""
+    for card in answer["cards"]:
+        for finding in _ours(card).get("findings", ()):
+            lacks = ", ".join(f"{m.get('fact')} {m.get('reason')}" for m in finding.get("missing", ()))
+            told = f"{finding.get('id')} ({finding.get('outcome')}, {finding.get('severity')})"
+            yield f"{told}, missing {lacks}" if lacks else told
+        if "dose" in _ours(card):
+            dose = _ours(card)["dose"]
+            verdict = dose.get("order", {}).get("verdict")
+            yield f"dose {_dose_text(dose)}, provisional {dose.get('provisional', False)}, draft {verdict}"
 
 
 def differences(stored: Json, answer: Json) -> list[str]:

@@ -23,7 +23,8 @@ _HEAD = """\
 # Conformance
 
 Generated from `tests/conformance.csv` by `make page`; change it there. `make test` runs the tests that are
-named, and one that sees to it that each of them exists; a row is met as long as they pass.
+named, and one that sees to it that each of them exists; a row is met as long as they pass. A row about
+something that is never sent says so; its tests see to it that it is not.
 
 What CDS Hooks 2.0 (and 1.0, and the clients that are known) asks of a service:
 

@@ -88,6 +88,7 @@ def read_call(service: Service, body: object, settings: Settings) -> HookCall:
         request["fhirAuthorization"] = authorization = _without_nulls(authorization)
 
     issues = [] if _is_usual(request, service) else _issues(_envelope_validator(service.hook), request)
+    issues += _of_one_patient(authorization, context)
     hook = request.get("hook")
     if isinstance(hook, str) and hook and hook != service.hook:
         issues.append(
@@ -186,6 +187,18 @@ def _with_user(context: dict[str, Any], request: Mapping[str, object]) -> dict[s
     if "userId" not in context and isinstance(request.get("user"), str):
         return {**context, "userId": request["user"]}
     return context
+
+
+def _of_one_patient(authorization: object, context: object) -> list[Issue]:
+    """A token for another patient than the call's: whatever it would fetch is not this child's."""
+    if not isinstance(authorization, dict) or not isinstance(context, dict):
+        return []
+    patient = authorization.get("patient")
+    if not isinstance(patient, str) or patient.removeprefix("Patient/") == context.get("patientId"):
+        return []
+    field = "fhirAuthorization.patient"
+    cure = "Send the token of the patient whose chart is open, or leave fhirAuthorization out."
+    return [Issue(f"{field} is not the patient of context.patientId. {cure}", field)]
 
 
 def _as_of(request: Mapping[str, object], settings: Settings, issues: list[Issue]) -> date | None:

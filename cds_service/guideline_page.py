@@ -7,12 +7,15 @@ without (``docs/guideline.md`` has the examples).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from flask import Response, render_template
+from markupsafe import Markup
 
+from cds_service.guideline_figure import figure
 from cds_service.replay import UnusableInput, find_cases, read_case_file
 from guideline.render import HOW_TO_READ, NO_ROW, Chapter, Examples, Page, TableText, page_of, read_examples
 from guideline.tables import Tables
@@ -43,6 +46,7 @@ def guideline_page(tables: Tables, search: str = "", *, demo: bool = False) -> R
         rows=_count(whole),
         samples=samples_by_row(_SAMPLES) if demo else {},
         anchors=_anchors(page),
+        figures=_figures(tables, whole, page),
     )
     return Response(html, content_type="text/html; charset=utf-8", headers=_POLICY)
 
@@ -72,17 +76,41 @@ def _found(table: TableText, words: list[str]) -> TableText:
     return replace(table, rows=tuple(rows))
 
 
+def _tables(page: Page) -> Iterator[TableText]:
+    for chapter in page.chapters:
+        yield from chapter.tables
+
+
+def _figures(tables: Tables, whole: Page, page: Page) -> dict[str, Markup]:
+    """Table -> the figure of the rows that the page shows of it. It has escaped every text itself."""
+    shown = {table.name: table.rows for table in _tables(page)}
+    texts = {table.name: table.rows for table in _tables(whole)}
+    return {
+        table.name: Markup(
+            figure(
+                table,
+                [
+                    (row, text)
+                    for row, text in zip(table.rows, texts[table.name], strict=True)
+                    if any(text is each for each in shown[table.name])
+                ],
+            )
+        )
+        for table in tables.all
+        if table.name in shown
+    }
+
+
 def _count(page: Page) -> int:
-    return sum(len(table.rows) for chapter in page.chapters for table in chapter.tables)
+    return sum(len(table.rows) for table in _tables(page))
 
 
 def _anchors(page: Page) -> dict[str, tuple[str, int]]:
     """Statement id -> the table and the place in it where it stands first: an address may stand only once."""
     found: dict[str, tuple[str, int]] = {}
-    for chapter in page.chapters:
-        for table in chapter.tables:
-            for number, row in enumerate(table.rows):
-                found.setdefault(row.id, (table.name, number))
+    for table in _tables(page):
+        for number, row in enumerate(table.rows):
+            found.setdefault(row.id, (table.name, number))
     return found
 
 

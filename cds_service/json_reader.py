@@ -91,7 +91,8 @@ def _read_quickly(raw: bytes) -> object:
 
 
 def _plain_decimal(literal: str) -> Decimal:
-    if len(literal) > MAX_NUMBER_CHARACTERS or "e" in literal or "E" in literal:
+    # Without an exponent, what has so few characters keeps the limits of digits and of size.
+    if len(literal) > MAX_EXPONENT or "e" in literal or "E" in literal:
         raise _Unproven
     return Decimal(literal)
 
@@ -212,7 +213,11 @@ def _decimal(literal: str) -> Decimal:
     exponent = literal.lower().partition("e")[2]
     if exponent and abs(int(exponent)) > MAX_EXPONENT:
         raise UnreadableBody(_number_fault())
-    return Decimal(literal)
+    value = Decimal(literal)
+    # As it would be written: what is read can be written and read again.
+    if abs(value.adjusted()) > MAX_EXPONENT or len(str(value)) > MAX_NUMBER_CHARACTERS:
+        raise UnreadableBody(_number_fault())
+    return value
 
 
 def _number_fault() -> str:

@@ -79,7 +79,7 @@ def _hook(service: Service) -> Json:
         "summary": service.title,
         "description": service.description,
         "security": [{"client": []}],
-        "requestBody": _body(f"{service.hook} request"),
+        "requestBody": _body(f"{service.hook} request", _example(service)),
         "responses": {"200": _answer("The cards.", "Answer"), **_refused()},
     }
 
@@ -89,7 +89,7 @@ def _feedback(service: Service) -> Json:
         "operationId": f"{service.id}-feedback",
         "summary": f"What became of the cards of {service.id}.",
         "security": [{"client": []}],
-        "requestBody": _body("Feedback"),
+        "requestBody": _body("Feedback", _examples()["feedback"]),
         "responses": {"200": _answer("Taken.", "Object"), **_refused()},
     }
 
@@ -98,9 +98,33 @@ def _refused() -> Json:
     return {str(status.value): _answer(text, "OperationOutcome") for status, text in _REFUSALS.items()}
 
 
-def _body(schema: str) -> Json:
-    content = {"application/json": {"schema": _reference(schema)}}
+def _body(schema: str, example: Json) -> Json:
+    content = {"application/json": {"schema": _reference(schema), "example": example}}
     return {"required": True, "content": content}
+
+
+def _example(service: Service) -> Json:
+    """A whole call of one hook with an invented child."""
+    parts = _examples()
+    draft = parts["draft"]
+    context: Json = {"userId": "Practitioner/p1", "patientId": parts["prefetch"]["patient"]["id"]}
+    if service.drafts_field:
+        context[service.drafts_field] = {"resourceType": "Bundle", "entry": [{"resource": draft}]}
+    if service.hook == "order-select":
+        context["selections"] = [f"{draft['resourceType']}/{draft['id']}"]
+    instance = "7c1f3ba2-6a70-4d4b-9a47-0c9d2f3d8a51"
+    return {
+        "hook": service.hook,
+        "hookInstance": instance,
+        "context": context,
+        "prefetch": parts["prefetch"],
+    }
+
+
+@cache
+def _examples() -> Json:
+    found: Json = json.loads(files("cds_service").joinpath("schema", "example.json").read_text("utf-8"))
+    return found
 
 
 def _answer(purpose: str, schema: str) -> Json:
@@ -127,13 +151,9 @@ def _schemas() -> Json:
         "Discovery": {
             "type": "object",
             "required": ["services"],
-            "properties": {"services": {"type": "array", "items": {"type": "object"}}},
+            "properties": {"services": {"type": "array", "items": _discovered()}},
         },
-        "Answer": {
-            "type": "object",
-            "required": ["cards"],
-            "properties": {"cards": {"type": "array", "items": {"type": "object"}}},
-        },
+        "Answer": _embedded("answer.schema.json", "Answer"),
         "OperationOutcome": {
             "type": "object",
             "required": ["resourceType", "issue"],
@@ -142,19 +162,61 @@ def _schemas() -> Json:
                 "issue": {"type": "array", "minItems": 1, "items": issue},
             },
         },
-        "Feedback": {"type": "object", **_embedded("feedback.schema.json", "Feedback", None)},
+        "Feedback": _feedback_schema(),
     }
     for service in SERVICES.values():
-        name = f"{service.hook}-request"
-        found[name] = _embedded("envelope.schema.json", name, service.hook)
+        found[f"{service.hook}-request"] = _hook_schema(service.hook)
     return found
 
 
-def _embedded(file: str, name: str, hook: str | None) -> Json:
+def _discovered() -> Json:
+    text = {"type": "string", "minLength": 1}
+    prefetch = {"type": "object", "minProperties": 1, "additionalProperties": text}
+    texts = dict.fromkeys(("id", "hook", "title", "description", "usageRequirements"), text)
+    return {
+        "type": "object",
+        "required": ["id", "hook", "title", "description", "prefetch"],
+        "additionalProperties": False,
+        "properties": {**texts, "prefetch": prefetch},
+    }
+
+
+def _embedded(file: str, name: str) -> Json:
     """A schema of ours with its definitions found from the root of this document."""
     text = files("cds_service").joinpath("schema", file).read_text("utf-8")
     schema: Json = json.loads(text.replace('"#/$defs/', f'"#/components/schemas/{name}/$defs/'))
-    if hook is not None:
-        here = f"#/components/schemas/{name}/$defs/{hook}"
-        schema["properties"] = {**schema["properties"], "context": {"$ref": here}}
     return {key: value for key, value in schema.items() if key not in ("$schema", "$id")}
+
+
+_SHARED = ("userId", "patientId", "bundle")
+"""Definitions that every hook's context uses."""
+
+
+def _hook_schema(hook: str) -> Json:
+    """The envelope of one hook, as it is asked for outside demo mode."""
+    name = f"{hook}-request"
+    schema = _embedded("envelope.schema.json", name)
+    members = schema["properties"]
+    members["context"] = {"$ref": f"#/components/schemas/{name}/$defs/{hook}"}
+    members["hook"]["const"] = hook
+    members["hookInstance"]["format"] = "uuid"
+    schema["$defs"] = {known: schema["$defs"][known] for known in (hook, *_SHARED)}
+    for value in (schema, schema["$defs"][hook], members["fhirAuthorization"]):
+        _allow_null(value)
+    return schema
+
+
+def _feedback_schema() -> Json:
+    schema = _embedded("feedback.schema.json", "Feedback")
+    item = schema["properties"]["feedback"]["items"]
+    item["then"]["properties"]["acceptedSuggestions"]["type"] = "array"
+    for value in (item, item["properties"]["overrideReason"]):
+        _allow_null(value)
+    return schema
+
+
+def _allow_null(value: Json) -> None:
+    """``null`` counts as absent there, so it may stand where the member may be left out."""
+    for name, member in value["properties"].items():
+        if name not in value.get("required", ()):
+            value["properties"][name] = {"anyOf": [member, {"type": "null"}]}

@@ -4,7 +4,8 @@ A case is a folder with ``request.json``, ``response.json`` and ``case.yaml``. T
 (demo mode, no server) or, with ``--url``, from a running service. Card and suggestion uuids are not compared.
 
 Files are read as well (``captures.py``): a request, a capture of a request with its answer, NDJSON with either on
-each line, or a browser's HAR. A captured answer is compared; a request without one is only answered.
+each line, or a browser's HAR. A captured answer is compared; a request without one is only answered. NDJSON is
+read line by line and long runs use every processor, so that a file of any length takes little memory.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ import contextlib
 import logging
 import os
 import re
+import shutil
 import sys
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from itertools import repeat
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
+from typing import Any, TextIO, cast
+from xml.etree import ElementTree  # writes, and reads none  # nosec B405
 
-from cds_service.captures import Capture, read_captures
+from cds_service.captures import Capture, has_lines, lines_of, read_captures, read_line
 from cds_service.compare import as_stored, differences, findings_of, with_placeholders
 from cds_service.json_reader import UnreadableBody, read_json, write_json
 from cds_service.services import SERVICES
@@ -37,7 +42,16 @@ LONG_RUN = 5
 MANY = 400
 """Cases from which on starting further processes pays."""
 CHUNK = 32
+PARTS_AHEAD = 8
+"""Parts of CHUNK cases that are under way at once."""
+MOST_WORKERS = 8
+CALLS_AT_ONCE = 8
+"""Calls of a running service at a time, in a long run."""
+QUIET_FROM = 200
+"""Cases from which on only those that differ are told."""
 BAR_WIDTH = 30
+BAR_EVERY = 0.1
+"""Seconds between two drawings of the bar."""
 TIMEOUT_SECONDS = 30
 MEMBERS = ("title", "intent", "hook", "as_of", "shows")
 _SAFE_WITH_TOKEN = re.compile(r"https://|http://(?:127\.0\.0\.1|localhost|\[::1\])(?:[:/]|$)", re.IGNORECASE)
@@ -66,15 +80,17 @@ class CaseFile:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One request to replay: of a case folder, or a ``capture`` out of a file (``folder`` is then ``None``).
+    """One request to replay: of a case folder, or out of a file (``folder`` is then ``None``).
 
-    ``alone``: the only request of its file, whose cards are shown whole.
+    Out of NDJSON it is the number and the bytes of its ``line``, read where it is answered; out of other files the
+    ``capture``. ``alone``: the only request of its file, whose cards are shown whole.
     """
 
     name: str
     request: Path
     folder: Path | None
     capture: Capture | None = None
+    line: tuple[int, bytes] | None = None
     alone: bool = False
 
     @property
@@ -103,49 +119,91 @@ class Result:
 def main(args: list[str]) -> int:
     """Replays and returns the exit status: 0 no difference, 1 any difference, 2 unusable input."""
     options = _parser().parse_args(args)
+    tally = Tally()
+    bar = Bar(sys.stderr)
     try:
-        cases = list(find_cases(options.paths))
-        if options.update and any(case.folder is None for case in cases):
+        total = count_cases(options.paths)
+        if options.update and any(path.is_file() for path in options.paths):
             raise UnusableInput("--update stores the answers of case folders only; name folders, not files.")
         ask = _asker(options.url, options.token_file)
-        results = []
-        with_bar = len(cases) >= LONG_RUN and sys.stderr.isatty()
-        with contextlib.closing(_answers(cases, ask, options)) as answers:
-            for number, case in enumerate(cases, start=1):
-                if with_bar:
-                    _draw_bar(number, len(cases), case.name)
-                results.append(next(answers))
-                if with_bar:
-                    _clear_bar()
-                _report(results[-1])
+        with_bar = total >= LONG_RUN and sys.stderr.isatty()
+        with contextlib.closing(_answers(find_cases(options.paths), total, ask, options)) as answers:
+            while True:
+                if with_bar and tally.cases < total:
+                    bar.draw(tally.cases + 1, total)
+                result = next(answers, None)
+                if result is None:
+                    break
+                tally.add(result, keep=bool(options.junit or options.json))
+                if total < QUIET_FROM or result.faults:
+                    bar.clear()
+                    _report(result)
+        bar.clear()
         if options.junit is not None:
-            _write_junit(options.junit, results)
+            _write_junit(options.junit, tally)
         if options.json is not None:
-            _write_json(options.json, results)
+            _write_json(options.json, tally)
     except UnusableInput as fault:
+        bar.clear()
         print(f"jaki-cds replay: {fault}", file=sys.stderr)
         return UNUSABLE
-    differing = sum(bool(result.faults) for result in results)
-    if len(results) > 1:
+    if tally.cases > 1:
         done = "stored" if options.update else "replayed"
-        print(f"{len(results)} cases {done}, {differing or 'none'} with differences")
-    return DIFFERENT if differing else OK
+        answered = (
+            f", {tally.answered} had no stored answer" if total >= QUIET_FROM and tally.answered else ""
+        )
+        print(f"{tally.cases} cases {done}, {tally.different or 'none'} with differences{answered}")
+    return DIFFERENT if tally.different else OK
 
 
-def _answers(cases: Sequence[Case], ask: Ask, options: argparse.Namespace) -> Generator[Result, None, None]:
-    """The results in the order of the cases; a long run without a service uses every processor."""
-    if options.url is not None or len(cases) < MANY or (os.cpu_count() or 1) == 1:
+@dataclass(slots=True)
+class Tally:
+    """How a run went so far. ``kept``: name, state and faults of each case, only where a report will name them."""
+
+    cases: int = 0
+    different: int = 0
+    answered: int = 0
+    kept: list[tuple[str, str, tuple[str, ...]]] = field(default_factory=list)
+
+    def add(self, result: Result, *, keep: bool) -> None:
+        self.cases += 1
+        self.different += result.state == "different"
+        self.answered += result.state == "answered"
+        if keep:
+            self.kept.append((result.case.name, result.state, result.faults))
+
+
+def _answers(
+    cases: Iterator[Case], total: int, ask: Ask, options: argparse.Namespace
+) -> Generator[Result, None, None]:
+    """The results in the order of the cases; a long run uses every processor, or several calls at once of a URL."""
+    if total < MANY or (options.url is None and (os.cpu_count() or 1) == 1):
         for case in cases:
             yield replay(case, ask, update=options.update)
-        return
-    # Spawned, not forked: the answering process holds locks and shared counters.
-    with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=_start_worker) as pool:
-        try:
-            told = pool.map(_replay_there, cases, repeat(options.update), chunksize=CHUNK)
-            for case, (faults, shown, compared) in zip(cases, told, strict=True):
-                yield Result(case, faults, shown, compared)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    elif options.url is not None:
+        with ThreadPoolExecutor(CALLS_AT_ONCE) as threads:
+            yield from _in_order(threads, lambda part, _: [replay(each, ask) for each in part], cases, False)
+    else:
+        # Spawned, not forked: the answering process holds locks and shared counters.
+        workers = min(os.cpu_count() or 1, MOST_WORKERS)
+        with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as processes:
+            yield from _in_order(processes, _replay_there, cases, options.update)
+
+
+def _in_order(
+    pool: Executor, work: Callable[[list[Case], bool], list[Result]], cases: Iterator[Case], update: bool
+) -> Iterator[Result]:
+    """The results of parts of the cases in their order; only a few parts are under way, so memory stays flat."""
+    waiting: deque[Future[list[Result]]] = deque()
+    try:
+        while True:
+            while len(waiting) < PARTS_AHEAD and (part := list(islice(cases, CHUNK))):
+                waiting.append(pool.submit(work, part, update))
+            if not waiting:
+                return
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 _ask_there: list[Ask] = []
@@ -157,9 +215,10 @@ def _start_worker() -> None:
     _ask_there.append(in_process())
 
 
-def _replay_there(case: Case, update: bool) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
-    result = replay(case, _ask_there[0], update=update)
-    return result.faults, result.shown, result.compared
+def _replay_there(cases: list[Case], update: bool) -> list[Result]:
+    # What was read of a case stays there: the parent has it already.
+    found = [replay(case, _ask_there[0], update=update) for case in cases]
+    return [replace(each, case=replace(each.case, capture=None, line=None)) for each in found]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -206,9 +265,17 @@ def find_cases(paths: Sequence[Path]) -> Iterator[Case]:
             raise UnusableInput(f"{path}: no such file or folder.")
 
 
+def count_cases(paths: Sequence[Path]) -> int:
+    """How many cases ``find_cases`` gives. Raises ``UnusableInput`` where a path has none."""
+    return sum(1 for _ in find_cases(paths))
+
+
 def _cases_in(path: Path) -> Iterator[Case]:
     """The requests of one file. Raises ``UnusableInput``."""
     try:
+        if has_lines(path):
+            yield from _cases_of_lines(path)
+            return
         captures = read_captures(path)
     except OSError as fault:
         raise UnusableInput(f"{path}: cannot be read ({fault.strerror}).") from None
@@ -217,6 +284,16 @@ def _cases_in(path: Path) -> Iterator[Case]:
     for capture in captures:
         name = f"{path}{capture.place}"
         yield Case(name, path, None, capture, alone=len(captures) == 1)
+
+
+def _cases_of_lines(path: Path) -> Iterator[Case]:
+    """A case for each line; two lines are looked at before the first is given, to know whether it is alone."""
+    lines = lines_of(path)
+    first = list(islice(lines, 2))
+    if not first:
+        raise UnusableInput(f"{path}: holds no request; write one on each line.")
+    for line in chain(first, lines):
+        yield Case(f"{path}:{line[0]}", path, None, line=line, alone=len(first) == 1)
 
 
 def read_case_file(folder: Path) -> CaseFile:
@@ -292,8 +369,13 @@ def over_http(base: str, token_file: Path | None = None) -> Ask:
     """
     import requests
 
-    session = requests.Session()
-    session.trust_env = token_file is None  # a .netrc would replace the token
+    sessions = threading.local()  # requests does not promise that threads may share one
+
+    def session() -> requests.Session:
+        if not hasattr(sessions, "own"):
+            sessions.own = requests.Session()
+            sessions.own.trust_env = token_file is None  # a .netrc would replace the token
+        return cast("requests.Session", sessions.own)
 
     def ask(service_id: str, body: bytes) -> Answer:
         url = f"{base.rstrip('/')}/cds-services/{service_id}"
@@ -301,7 +383,7 @@ def over_http(base: str, token_file: Path | None = None) -> Ask:
         if token_file is not None:
             headers["Authorization"] = f"Bearer {_token(token_file)}"
         try:
-            answer = session.post(
+            answer = session().post(
                 url, data=body, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=token_file is None
             )
         except requests.RequestException as fault:
@@ -318,13 +400,14 @@ def over_http(base: str, token_file: Path | None = None) -> Ask:
 
 def replay(case: Case, ask: Ask, *, update: bool = False) -> Result:
     """One case answered and compared; ``update`` stores the answer first. Raises ``UnusableInput``."""
-    request, body = _request_of(case)
+    capture = _capture_of(case)
+    request, body = (capture.request, capture.body) if capture else _read_request(case.request)
     hook = request.get("hook")
     service = next((s for s in SERVICES.values() if s.hook == hook), None)
     if service is None:
         hooks = ", ".join(sorted(s.hook for s in SERVICES.values()))
         raise UnusableInput(
-            f"{case.name if case.capture else case.request}: hook is none that the service answers; it answers {hooks}."
+            f"{case.name if capture else case.request}: hook is none that the service answers; it answers {hooks}."
         )
     about = _about(case, request)
     status, raw = ask(service.id, body)
@@ -335,11 +418,11 @@ def replay(case: Case, ask: Ask, *, update: bool = False) -> Result:
     if status != HTTP_OK or not isinstance(answer, dict) or not isinstance(answer.get("cards"), list):
         return Result(case, (f"answered {status}: {_diagnostics(answer)}",))
     answer = with_placeholders(answer)
-    if case.capture is not None:
-        if case.capture.answer is None:
+    if capture is not None:
+        if capture.answer is None:
             shown = _shown(answer) if case.alone else _counted(answer)
             return Result(case, (), tuple(shown), compared=False)
-        return Result(case, tuple(differences(with_placeholders(case.capture.answer), answer)))
+        return Result(case, tuple(differences(with_placeholders(capture.answer), answer)))
     lacking = sorted(set(about.shows) - findings_of(answer)) if about is not None else []
     faults = [f"case.yaml shows {name}, which the answer does not hold" for name in lacking]
     if update:
@@ -348,10 +431,13 @@ def replay(case: Case, ask: Ask, *, update: bool = False) -> Result:
     return Result(case, (*faults, *differences(_stored(case), answer)))
 
 
-def _request_of(case: Case) -> tuple[dict[str, Any], bytes]:
-    if case.capture is not None:
-        return case.capture.request, case.capture.body
-    return _read_request(case.request)
+def _capture_of(case: Case) -> Capture | None:
+    if case.line is None:
+        return case.capture
+    try:
+        return read_line(*case.line)
+    except UnreadableBody as fault:
+        raise UnusableInput(f"{case.request}: {fault.reason}") from None
 
 
 def _read_request(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -436,42 +522,64 @@ def _report(result: Result) -> None:
         print(f"ok      {result.case.name}")
 
 
-def _draw_bar(number: int, total: int, name: str) -> None:
-    done = BAR_WIDTH * (number - 1) // total
-    bar = "#" * done + "." * (BAR_WIDTH - done)
-    print(f"\r\033[K[{bar}] {number}/{total} {name}", end="", file=sys.stderr, flush=True)
+class Bar:
+    """A progress bar on a terminal: how far, how fast, how long still. It never breaks into a second line."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._started = self._drawn = -BAR_EVERY
+        self._shown = False
+
+    def draw(self, number: int, total: int) -> None:
+        """Case ``number`` of ``total`` is next. The first and the last are always drawn, others now and then."""
+        now = time.monotonic()
+        if number == 1:
+            self._started = now
+        elif now - self._drawn < BAR_EVERY and number < total:
+            return
+        done = number - 1
+        rate = done / (now - self._started) if done and now > self._started else 0.0
+        hashes = BAR_WIDTH * done // total
+        text = f"[{'#' * hashes}{'.' * (BAR_WIDTH - hashes)}] {number}/{total}"
+        if rate:
+            text += f" {rate:.0f}/s, {_clock((total - done) / rate)} left"
+        print(f"\r\033[K{text[: shutil.get_terminal_size().columns - 1]}", end="", file=self._out, flush=True)
+        self._drawn, self._shown = now, True
+
+    def clear(self) -> None:
+        if self._shown:
+            print("\r\033[K", end="", file=self._out, flush=True)
+            self._shown = False
 
 
-def _clear_bar() -> None:
-    print("\r\033[K", end="", file=sys.stderr, flush=True)
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def _write_junit(path: Path, results: Sequence[Result]) -> None:
-    failures = str(sum(bool(r.faults) for r in results))
+def _write_junit(path: Path, tally: Tally) -> None:
     suite = ElementTree.Element(
-        "testsuite", name="jaki-cds replay", tests=str(len(results)), failures=failures, errors="0"
+        "testsuite",
+        name="jaki-cds replay",
+        tests=str(tally.cases),
+        failures=str(tally.different),
+        errors="0",
     )
-    for result in results:
-        case = ElementTree.SubElement(suite, "testcase", classname="replay", name=result.case.name)
-        if result.faults:
-            failure = ElementTree.SubElement(case, "failure", message=result.faults[0])
-            failure.text = "\n".join(result.faults)
-    try:
-        path.write_bytes(ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True) + b"\n")
-    except OSError as fault:
-        raise UnusableInput(f"{path}: cannot be written ({fault.strerror}).") from None
+    for name, _, faults in tally.kept:
+        case = ElementTree.SubElement(suite, "testcase", classname="replay", name=name)
+        if faults:
+            failure = ElementTree.SubElement(case, "failure", message=faults[0])
+            failure.text = "\n".join(faults)
+    _write(path, ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True))
 
 
-def _write_json(path: Path, results: Sequence[Result]) -> None:
-    report = {
-        "cases": len(results),
-        "different": sum(bool(result.faults) for result in results),
-        "results": [
-            {"name": result.case.name, "state": result.state, "faults": list(result.faults)}
-            for result in results
-        ],
-    }
+def _write_json(path: Path, tally: Tally) -> None:
+    results = [{"name": name, "state": state, "faults": list(faults)} for name, state, faults in tally.kept]
+    report = {"cases": tally.cases, "different": tally.different, "results": results}
+    _write(path, write_json(report))
+
+
+def _write(path: Path, content: bytes) -> None:
     try:
-        path.write_bytes(write_json(report) + b"\n")
+        path.write_bytes(content + b"\n")
     except OSError as fault:
         raise UnusableInput(f"{path}: cannot be written ({fault.strerror}).") from None

@@ -10,7 +10,7 @@ from fhir_mappings.client import Fetched, FetchState
 from fhir_mappings.prefetch import Supply, keys, read_supply
 from guideline.values import Reason
 
-_PATIENT_TOKEN = "{{context.patientId}}"
+_PATIENT_TOKEN = "{{context.patientId}}"  # a placeholder of CDS Hooks  # nosec B105
 
 
 def supplies_of(call: HookCall) -> dict[str, Supply]:

@@ -627,7 +627,7 @@ class _Errand:
                     self.healthy = self.healthy if fault.state is FetchState.NOT_FETCHABLE else True
                 elif self.healthy is None:
                     self.healthy = False
-                pause = random.uniform(*JITTER_S)
+                pause = random.uniform(*JITTER_S)  # spreads retries, keeps no secret  # nosec B311
                 if last or not fault.retry or self._left() - pause < LEAST_FOR_RETRY_S:
                     raise
                 time.sleep(pause)

@@ -155,6 +155,8 @@ def read_draft(order: DraftedOrder, pool: Pool, lists: Lists) -> Draft:
         on_record=indication.on_record,
         ending=order.ending,
         notes=tuple(notes),
+        tablet_mg=product.tablet_mg,
+        mg_per_ml=product.mg_per_ml,
     )
 
 

@@ -6,7 +6,8 @@ broke off or held something unreadable can say yes, never no.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cache, partial
@@ -31,7 +32,7 @@ from fhir_mappings.medicines import Medicine, medicine_of, read_medicine
 from fhir_mappings.prefetch import Pool
 from fhir_mappings.products import listed
 from guideline.facts import FactKind, vocabulary
-from guideline.record import Event, RecordedOrder
+from guideline.record import INTRAVENOUS, Event, RecordedOrder
 from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
 
 _ACTIVE_CLINICAL = ("active", "recurrence", "relapse")
@@ -48,8 +49,9 @@ class Item(msgspec.Struct, frozen=True):
     """One entry of a list that counts: what it is, since when, and whether it is current, past or completed.
 
     ``drafted`` entries stand in the request's own drafts: present, but no history. A disease in ``remission`` is not
-    current, and still the child's disease: remission on the drug is what the drug is given for. ``until`` is the day
-    on which a medicine ended or is to end, where the record says so.
+    current, and still the child's disease: remission on the drug is what the drug is given for; an ``inactive`` one
+    counts only where the order itself names it. ``until`` is the day on which a medicine ended or is to end, where
+    the record says so.
     """
 
     concepts: frozenset[str]
@@ -60,6 +62,7 @@ class Item(msgspec.Struct, frozen=True):
     completed: bool = False
     drafted: bool = False
     remission: bool = False
+    inactive: bool = False
     until: date | None = None
 
 
@@ -150,6 +153,12 @@ def is_in_remission(resource: Resource) -> bool:
     return verified and _code_of(resource.get("clinicalStatus")) == "remission"
 
 
+def is_at_rest(resource: Resource) -> bool:
+    """In remission or inactive, not resolved, and neither refuted nor erroneous."""
+    verified = _code_of(resource.get("verificationStatus")) not in _NEVER_VERIFIED
+    return verified and _code_of(resource.get("clinicalStatus")) in ("remission", "inactive")
+
+
 def is_never_true(resource: Resource) -> bool:
     """Refuted or entered in error by its verification, or said not to have been done, given or taken."""
     if _code_of(resource.get("verificationStatus")) in _NEVER_VERIFIED:
@@ -209,6 +218,7 @@ def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource
                     reference(resource),
                     current,
                     remission=is_in_remission(resource),
+                    inactive=_code_of(resource.get("clinicalStatus")) == "inactive",
                 )
             )
     return RecordList(tuple(items), gap, foreign), tuple(active)
@@ -383,7 +393,7 @@ def _medications(
             until = end if end is not None or current else start
             items.append(
                 Item(
-                    medicine.concepts,
+                    medicine.concepts | _by_vein(resource, medicine.concepts),
                     start,
                     reference(resource),
                     current,
@@ -400,6 +410,23 @@ def _medications(
         if drug is not None:
             orders.append(_recorded(drug, resource, medicine))
     return RecordList(tuple(items), gap, foreign), tuple(orders)
+
+
+_VEIN = re.compile(r"\b(?:intravenous(?:ly)?|i\.?v\.?|infusion)(?!\w)", re.I)
+
+
+def _by_vein(resource: Resource, concepts: frozenset[str]) -> frozenset[str]:
+    """An antibiotic that is given into a vein makes an infection a serious one (A-35)."""
+    if not concepts & frozenset(vocabulary()["antibiotic"].concepts):
+        return frozenset()
+    routes = [
+        dosage.get("route")
+        for dosage in listed(resource.get("dosageInstruction", resource.get("dosage")))
+        if isinstance(dosage, Mapping)
+    ]
+    words = [word for named in (*routes, resource.get("medicationCodeableConcept")) for word in texts(named)]
+    coded = any("route-intravenous" in concepts_in(route) for route in routes)
+    return frozenset({INTRAVENOUS}) if coded or any(_VEIN.search(word) for word in words) else frozenset()
 
 
 def _recorded(drug: str, resource: Resource, medicine: Medicine) -> RecordedOrder:

@@ -22,7 +22,7 @@ from guideline.sources import solution_mg_per_ml
 JAK_INHIBITORS = ("tofacitinib", "baricitinib", "ruxolitinib")
 _TOPICAL_WORDS = re.compile(r"\b(cream|ointment|gel|topical|cutaneous|eye|ophthalmic)\b")
 _TOPICAL = "ruxolitinib-topical"
-_NOT_COVERED = frozenset({"upadacitinib", "filgotinib", "jak-inhibitor-class"})
+_NOT_COVERED = frozenset({"upadacitinib", "filgotinib", "jak-inhibitor-class", "jak-inhibitor-unnamed"})
 _JAK_CONCEPTS = frozenset({*JAK_INHIBITORS, "upadacitinib", "filgotinib", _TOPICAL})
 
 
@@ -127,7 +127,7 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
         # ones are told as a contradiction, never one of them chosen.
         named = _named(words) & _JAK_CONCEPTS
         found, by_name = coded | named, bool(named - coded) and not coded & _JAK_CONCEPTS
-    found = _without_topical(found, words, resource)
+    found = _without_topical(_with_combination(found), words, resource)
     product = None
     if any(drug in found for drug in JAK_INHIBITORS):
         raw = [c for holder in (concept,) if isinstance(holder, dict) for c in listed(holder.get("coding"))]
@@ -171,7 +171,7 @@ def _of_printed_strength(product: Product) -> Product:
 def _is_a_medicine(concepts: frozenset[str]) -> bool:
     """Whether a code names one medicine; a form, a route or a whole class of medicines is none."""
     return any(
-        not concept.startswith(("form-", "route-", "unit-")) and not concept.endswith("-class")
+        not concept.startswith(("form-", "route-", "unit-", "excipient-")) and not concept.endswith("-class")
         for concept in concepts
     )
 
@@ -184,6 +184,17 @@ def _named(words: list[str]) -> frozenset[str]:
         for pattern, concept in _names().get(first, ())
         if pattern.search(word)
     )
+
+
+_COMBINED = "combined-hormonal-contraceptive"
+
+
+def _with_combination(found: frozenset[str]) -> frozenset[str]:
+    """Ethinylestradiol together with a progestogen is a combined contraceptive, and no longer either of them."""
+    both = {"ethinylestradiol", "progestogen-only-contraceptive"}
+    if both <= found or _COMBINED in found:
+        return (found - both) | {_COMBINED}
+    return found
 
 
 def _without_topical(found: frozenset[str], words: list[str], resource: Resource) -> frozenset[str]:

@@ -14,6 +14,8 @@ from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
+
 from fhir_mappings.elements import (
     Resource,
     codings,
@@ -81,9 +83,18 @@ class Readings:
         index = 0
         while index < len(self._ordered) or self._order_more():
             if index == len(self._read):
-                self._read.append(_read(self.analyte, self._ordered[index], self.patient_id, self.today))
+                reading = _read(self.analyte, self._ordered[index], self.patient_id, self.today)
+                if isinstance(reading, Reading) and self._is_alone(index):
+                    reading = msgspec.structs.replace(reading, alone=True)
+                self._read.append(reading)
             yield self._read[index]
             index += 1
+
+    def _is_alone(self, index: int) -> bool:
+        """Whether no other result has the time of this one: results of one moment are put in their order together."""
+        when = self._ordered[index].when
+        beside = self._ordered[max(index - 1, 0) : index] + self._ordered[index + 1 : index + 2]
+        return all(other.when != when for other in beside)
 
     def _order_more(self) -> bool:
         """Puts the next newest results in their order; whether there were any.
@@ -231,13 +242,20 @@ def _fits(resource: Resource, empty: Mapping[str, Readings]) -> Iterator[str]:
     value = _number(quantity.get("value")) if isinstance(quantity, dict) else None
     if value is None or not isinstance(quantity, dict):
         return
-    possible = _facts_of_unit(_text(quantity.get("code")), _text(quantity.get("unit")))
+    code, unit = _text(quantity.get("code")), _text(quantity.get("unit"))
+    if len(code or "") + len(unit or "") > _LONGEST_UNIT:
+        return
+    possible = _facts_of_unit(code, unit)
     for fact, readings in empty.items():
         if fact in possible:
             converted = _converted(readings.analyte, value, quantity)
             loaded = readings.analyte in _VIRUS_LOADS
             if not isinstance(converted, Reason) and (loaded or is_plausible(readings.analyte, converted)):
                 yield fact
+
+
+_LONGEST_UNIT = 64
+"""Code and unit together; what is longer is no unit, and must not fill the memory of those that were seen."""
 
 
 @lru_cache(maxsize=512)

@@ -24,7 +24,7 @@ from guideline.values import Reason
 from guideline.yaml_text import read_yaml
 
 Resource = Mapping[str, Any]
-_PATIENT_TOKEN = "{{context.patientId}}"
+_PATIENT_TOKEN = "{{context.patientId}}"  # a placeholder of CDS Hooks  # nosec B105
 _MEDICATION_RESOURCES = ("MedicationRequest", "MedicationOrder", "MedicationStatement", "Medication")
 _REQUESTS = ("ServiceRequest", "ProcedureRequest")
 

@@ -70,6 +70,16 @@ class Product:
     modified_release: bool = False
     note: str | None = None
 
+    @property
+    def tablet_mg(self) -> Decimal | None:
+        """Milligrams in one tablet, where the product is counted in such and says so."""
+        return self.strength_mg if self.per_ml is None else None
+
+    @property
+    def mg_per_ml(self) -> Decimal | None:
+        """Milligrams in a millilitre, where the product is a liquid and says so."""
+        return self.strength_mg / self.per_ml if self.strength_mg is not None and self.per_ml else None
+
 
 @dataclass(frozen=True, slots=True)
 class _Strength:

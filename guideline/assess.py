@@ -441,6 +441,7 @@ def _dose(
         provisional=bool(answer.doubts) or any(_could_bar(t) or _asks_first(t) for t in tried),
         verdict=verdict_of(draft.dose, row.dose),
         mg_per_kg_day=per_kg(row.dose, facts["weight"]),
+        other_product=any(t.outcome is Outcome.HIT and t.row.other_product for t in tried),
     )
     return advice, finding
 

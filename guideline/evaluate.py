@@ -111,7 +111,14 @@ def ask_cell(name: str, cell: Cell, facts: Facts, stale: str | None, *, caution:
         return Answer(None, fact.causes, fact.evidence, decided_by=(name,))
     held = cell.test(fact.value)
     if held is None:
-        return Answer(None, (_undecided(name, fact),), fact.evidence, decided_by=(name,))
+        why = _undecided(name, fact)
+        breaching = [cell.test(value) is True for value in fact.each]
+        if caution and any(breaching):
+            # Of results that contradict each other the worse one warns, and stands first.
+            ordered = sorted(zip(breaching, fact.evidence, strict=True), key=lambda pair: not pair[0])
+            doubts = (why, *(fact.causes if isinstance(fact, Doubtful) else ()))
+            return Answer(True, (), tuple(datum for _, datum in ordered), doubts, (name,))
+        return Answer(None, (why,), fact.evidence, decided_by=(name,))
     if isinstance(fact, Known):
         return Answer(held, (), fact.evidence, decided_by=(name,))
     if (held and caution) or (stale is not None and not fact.expired):

@@ -92,7 +92,10 @@ class Finding(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class DoseAdvice:
-    """The dose that may be suggested for one order, and how the draft compares with it."""
+    """The dose that may be suggested for one order, and how the draft compares with it.
+
+    ``other_product``: the drafted product does not fit this dose, so that the dose alone does not put the order right.
+    """
 
     row: str
     drug: str
@@ -103,6 +106,7 @@ class DoseAdvice:
     provisional: bool
     verdict: Verdict
     mg_per_kg_day: Decimal | None = None
+    other_product: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,7 @@ FLIP, MOVE, SWAP, DROP, CHANGE = "flip", "move", "swap", "drop", "change"
 _OUTCOME = ("dose", "severity", "kind", "say", "withholds", "unknown_withholds", "reduces", "disagrees")
 _ROW_FLAGS = (
     "withholds", "unknown_withholds", "reduces", "disagrees", "interrupts", "makes_provisional", "reassures",
-    "unknown_bars",
+    "unknown_bars", "other_product",
 )  # fmt: skip
 _TABLE_FLAGS = ("view", "after", "cross_check", "speaks_for", "speaks_when_unknown")
 _STALE = {"provisional": "provisional-said-here", "provisional-said-here": "provisional"}

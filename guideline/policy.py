@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from guideline.yaml_text import YamlFault, read_yaml
 
 DEFAULTS = Path(__file__).with_name("policy.yaml")
+LONGEST_SILENCE = 90
+"""Days for which a site may keep an overridden warning back: a slip of the pen must not silence it for years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,11 @@ class ReferenceRange:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
+    """``repeat_overridden_after``: days after which a warning is shown again that was overridden with a reason."""
+
     show_notes: bool
     bar_jdm_trial_open: bool
+    repeat_overridden_after: int
     freshness: Freshness
     restart_gap: int
     growth: Growth
@@ -67,21 +73,25 @@ SITE_MEMBERS = frozenset({"policy", "code_maps"})
 
 def load_policy(site: Path | None = None) -> Policy:
     """The defaults, with the values of the site file in their place; raises ``YamlFault`` with the cure."""
-    values = read_yaml(DEFAULTS)
-    if site is not None:
-        own = read_yaml(site)
-        if not isinstance(own, dict):
-            raise YamlFault(f"{site.name}: a site file is a list of names and values; see docs/settings.md")
-        strange = sorted(set(own) - SITE_MEMBERS)
-        if strange:
-            # A value in the wrong place would otherwise be ignored, and the default would quietly hold.
-            raise YamlFault(
-                f'{site.name}: "{strange[0]}" is no member of a site file; it has '
-                f"{' and '.join(sorted(SITE_MEMBERS))}; "
-                f'put "{strange[0]}:" below "policy:" if it is a value of the policy, or take it out'
-            )
-        values = _merged(values, own.get("policy", {}), site.name)
-    return _policy(values, site.name if site else DEFAULTS.name)
+    if site is None:
+        return _default_policy()
+    own = read_yaml(site)
+    if not isinstance(own, dict):
+        raise YamlFault(f"{site.name}: a site file is a list of names and values; see docs/settings.md")
+    strange = sorted(set(own) - SITE_MEMBERS)
+    if strange:
+        # A value in the wrong place would otherwise be ignored, and the default would quietly hold.
+        raise YamlFault(
+            f'{site.name}: "{strange[0]}" is no member of a site file; it has '
+            f"{' and '.join(sorted(SITE_MEMBERS))}; "
+            f'put "{strange[0]}:" below "policy:" if it is a value of the policy, or take it out'
+        )
+    return _policy(_merged(read_yaml(DEFAULTS), own.get("policy", {}), site.name), site.name)
+
+
+@cache
+def _default_policy() -> Policy:
+    return _policy(read_yaml(DEFAULTS), DEFAULTS.name)
 
 
 def _merged(base: Mapping[str, Any], own: Any, name: str) -> dict[str, Any]:
@@ -104,6 +114,7 @@ def _policy(values: Mapping[str, Any], name: str) -> Policy:
     return Policy(
         show_notes=_yes_no(values["show_notes"], "show_notes", name),
         bar_jdm_trial_open=_yes_no(values["bar_jdm_trial_open"], "bar_jdm_trial_open", name),
+        repeat_overridden_after=_repeat_after(values["repeat_overridden_after"], name),
         freshness=Freshness(
             young_child_below_years=_number(
                 fresh["young_child_below_years"], "young_child_below_years", name
@@ -162,6 +173,13 @@ def _days(text: Any, key: str, name: str) -> int:
     if number != number.to_integral_value():
         raise YamlFault(f"{name}: {key} must be a whole number of days")
     return int(number)
+
+
+def _repeat_after(text: Any, name: str) -> int:
+    days = _days(text, "repeat_overridden_after", name)
+    if days > LONGEST_SILENCE:
+        raise YamlFault(f"{name}: repeat_overridden_after is at most {LONGEST_SILENCE} days")
+    return days
 
 
 def _yes_no(text: Any, key: str, name: str) -> bool:

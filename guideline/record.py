@@ -31,7 +31,8 @@ class Birth:
 class Reading(msgspec.Struct, frozen=True):
     """One usable result, in the fact's one unit. ``low``/``high`` are the laboratory's own reference range.
 
-    ``moment`` orders the results of one day; ``None`` where only the day is known.
+    ``moment`` orders the results of one day; ``None`` where only the day is known. ``alone``: no other result of the
+    analyte has the same moment, so that none need be read to find one that contradicts it.
     """
 
     value: Interval
@@ -41,6 +42,7 @@ class Reading(msgspec.Struct, frozen=True):
     high: Decimal | None = None
     normal: bool | None = None
     moment: str | None = None
+    alone: bool = False
 
 
 class Unusable(msgspec.Struct, frozen=True):
@@ -65,6 +67,10 @@ class Answers(msgspec.Struct, frozen=True):
 
     answers: tuple[Answer, ...]
     gap: Reason | None
+
+
+INTRAVENOUS = "antibiotic-intravenous"
+"""What an antibiotic that is given into a vein is called besides its own name."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -109,6 +115,7 @@ class Draft:
     ``indication`` and ``jia_category`` are facts with their own reasons; ``on_record`` names the indications
     found in the child's conditions where the order itself gives none. ``finished`` drafts stand for a course whose
     last order has ended, ``stopped`` ones for a course that was stopped, so that no supply may be running on.
+    ``tablet_mg`` and ``mg_per_ml`` are the strength of the product, one or none of them known.
     """
 
     reference: str
@@ -124,6 +131,8 @@ class Draft:
     finished: bool = False
     stopped: bool = False
     notes: tuple[str, ...] = ()
+    tablet_mg: Decimal | None = None
+    mg_per_ml: Decimal | None = None
 
 
 Newest = tuple[Reading | None, Missing | None, tuple[Cause, ...]]

@@ -228,6 +228,8 @@ def _effects(row: Row) -> Iterator[str]:
         yield "interrupts, reduces or stops the drug, so WITH-01 stands beside it in interferonopathy"
     if row.makes_provisional:
         yield "the dose is provisional until it is settled"
+    if row.other_product:
+        yield "the dose beside it is not recommended for acceptance, since the product has to be changed first"
     if row.reassures:
         yield "an old or doubtful value leaves it open"
 

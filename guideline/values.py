@@ -84,10 +84,15 @@ class Cause(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """A fact that can be relied on."""
+    """A fact that can be relied on.
+
+    ``each``: the values of which ``value`` is the span, where results contradict each other and a warning goes by the
+    worse of them.
+    """
 
     value: Value
     evidence: tuple[Evidence, ...] = ()
+    each: tuple[Value, ...] = ()
 
 
 class Doubtful(msgspec.Struct, frozen=True):
@@ -95,12 +100,14 @@ class Doubtful(msgspec.Struct, frozen=True):
 
     A result older than its window, for example: a stale value that breaches a limit still counts, a
     stale normal value clears nothing (ruling 7). ``expired`` values are too old even for a provisional dose.
+    ``each`` as in ``Known``.
     """
 
     value: Value
     causes: tuple[Cause, ...]
     evidence: tuple[Evidence, ...] = ()
     expired: bool = False
+    each: tuple[Value, ...] = ()
 
 
 class Missing(msgspec.Struct, frozen=True):

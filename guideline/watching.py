@@ -132,7 +132,7 @@ def _blood_histories(record: Record, course: Course, window: int, policy: Policy
         found[f"{name}RepeatLate"] = h.repeat_late(name, record, policy)
     found["haemoglobinFall"] = h.haemoglobin_fall(record, course, window, policy)
     found["haemoglobinFallFromLast"] = h.haemoglobin_fall_from_last(record)
-    found["renalDeterioration"] = h.renal_deterioration(record, course, policy)
+    found |= h.renal_facts(record, course, policy)
     return found
 
 
@@ -152,9 +152,9 @@ def _fever(facts: Facts, policy: Policy) -> Fact:
         lost = [c for c in temperature.causes if c.reason not in (Reason.ABSENT, Reason.STALE)]
         measured: Fact = Missing(tuple(lost)) if lost else Known(NO)
     else:
-        assert isinstance(temperature.value, Interval)
-        low = temperature.value.low
-        hot = low is not None and low >= policy.number("fever_celsius")
+        limit = policy.number("fever_celsius")
+        values = temperature.each or (temperature.value,)
+        hot = any(isinstance(v, Interval) and v.low is not None and v.low >= limit for v in values)
         measured = h.flag(hot, temperature.evidence if hot else ())
     return h.any_of((facts["feverOnRecord"], measured))
 
@@ -170,7 +170,9 @@ def _conditions(record: Record, facts: Facts, policy: Policy) -> Facts:
     found["tbActive"] = h.any_of((facts["tbDisease"], culture, h.tb_regimen(record, policy)))
     # A positive test that is older than the screening window still tells of latent tuberculosis (ruling 7).
     ever = h.answer(record, "tbTest")
-    serious = h.any_of((facts["seriousInfection"], found["tbActive"]))
+    by_vein = h.treated_by_vein((facts["otherInfection"], facts["recognisedInfection"]), record)
+    found["seriousInfection"] = h.any_of((facts["seriousInfection"], by_vein))
+    serious = h.any_of((found["seriousInfection"], found["tbActive"]))
     # Unknown conditions leave INF-01 open, and do not silence what fever and neutrophils say by themselves.
     found["infectionUnsaid"] = (
         Doubtful(YES, serious.causes) if isinstance(serious, Missing) else h.flag(h.is_no(serious))

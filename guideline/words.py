@@ -17,7 +17,11 @@ _UNITS: Mapping[str, str] = {
     "umol/L": "µmol/L",
     "a": "years",
     "mo": "months",
+    "d": "days",
     "mg/d": "mg per day",
+    "Cel": "°C",
+    "{Log_copies}/mL": "log₁₀ copies/mL",
+    "1": "",
 }
 _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
@@ -38,6 +42,12 @@ def unit_words(unit: str | None) -> str:
 
 def day(value: date) -> str:
     return f"{value.day} {_MONTHS[value.month - 1]} {value.year}"
+
+
+def partial_day(year: int, month: int | None = None, of_month: int | None = None) -> str:
+    """A date as far as it is known: ``7 May 2014``, ``May 2014``, ``2014``."""
+    known = (str(of_month) if of_month else "", _MONTHS[month - 1] if month else "", str(year))
+    return " ".join(part for part in known if part)
 
 
 def plain(number: Decimal) -> str:
@@ -77,13 +87,12 @@ def box_in_words(box: Mapping[str, Cell], *, spoken: bool = False) -> str:
         elif kind.kind == "choice" and words == "no":
             parts.append(f"not: {kind.title}")
         else:
-            unit = f" {unit_words(kind.unit)}" if kind.unit and name != "age" else ""
-            told = f"is {_spoken(words, unit)}" if spoken else f"{words}{unit}"
-            parts.append(f"{kind.title} {told}")
+            unit = f" {unit_words(kind.unit)}" if unit_words(kind.unit) and name != "age" else ""
+            parts.append(f"{kind.title} {'is ' if spoken else ''}{_measure(words, unit)}")
     return " and ".join(parts)
 
 
-def _spoken(words: str, unit: str) -> str:
+def _measure(words: str, unit: str) -> str:
     """``1.2 g/dL or less`` instead of ``1.2 or less g/dL``; abbreviations in capitals."""
     if found := _OPEN_END.fullmatch(words):
         return f"{found[1]}{unit} {found[2]}"

@@ -47,8 +47,8 @@ def _wait_for(folder: Path) -> None:
 
 
 @contextmanager
-def cluster() -> Iterator[str]:
-    """The URL of a running, empty server; stopped and deleted at the end."""
+def cluster(*, durable: bool = False) -> Iterator[str]:
+    """The URL of a running, empty server; stopped and deleted at the end. ``durable``: a commit waits for the disk."""
     where = binaries()
     assert where is not None
     account = _account()
@@ -60,10 +60,20 @@ def cluster() -> Iterator[str]:
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
     server = None
     try:
-        # -F and -N: no waiting for the disk. The tests kill clients, not the machine.
+        # -N and -F: no waiting for the disk. The tests kill clients, not the machine.
         make = [*switch, str(where / "initdb"), "-D", str(data), "-U", "jaki", "-A", "trust", "-N"]
         subprocess.run(make, check=True, capture_output=True, cwd=folder, env=environment)
-        start = [*switch, str(where / "postgres"), "-D", str(data), "-k", str(folder), "-h", "", "-F"]
+        start = [
+            *switch,
+            str(where / "postgres"),
+            "-D",
+            str(data),
+            "-k",
+            str(folder),
+            "-h",
+            "",
+            *([] if durable else ["-F"]),
+        ]
         server = subprocess.Popen(start, stderr=subprocess.DEVNULL, cwd=folder, env=environment)
         _wait_for(folder)
         yield f"postgresql://jaki@/postgres?host={folder}"

@@ -195,7 +195,7 @@ def test_demo_mode_permits_plain_http_to_this_machine_and_nothing_else(url: str,
         max_size=4,
     )
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=settings.default.max_examples * 3)
 def test_whatever_is_permitted_has_the_listed_origin_and_path(edits: list[tuple[int, int, str]]) -> None:
     url = "https://ehr.example/fhir"
     for at, removed, inserted in edits:
@@ -1020,6 +1020,4 @@ class BreakerLife(RuleBasedStateMachine):
 
 
 TestBreakerLife = BreakerLife.TestCase
-TestBreakerLife.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestBreakerLife.settings = settings(stateful_step_count=40, suppress_health_check=list(HealthCheck))

@@ -42,6 +42,13 @@ def test_the_table_is_whole() -> None:
     assert [row.id for row in ROWS] == [f"{k}{n:02}" for k, size in sizes.items() for n in range(1, size + 1)]
 
 
+def test_every_shall_has_its_tests_and_of_the_rest_nineteen_in_twenty() -> None:
+    demanded = [row for row in ROWS if row.level.startswith("SHALL")]
+    rest = [row for row in ROWS if not row.level.startswith("SHALL")]
+    assert all(row.tests for row in demanded)
+    assert sum(bool(row.tests) for row in rest) >= len(rest) * 0.95
+
+
 def test_every_test_that_is_named_exists() -> None:
     missing = {name for row in ROWS for name in row.tests if not exists(name)}
     assert not missing

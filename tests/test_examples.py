@@ -52,6 +52,8 @@ NEVER_MISSING = {
     "guidelinePastReview": "the day is always known",
     "form": "a form that is not stated is 'unknown', which is an answer (ruling 11)",
     "modifiedRelease": "a product that does not say so is not modified-release",
+    "egfrCalculated": "says whether there is an eGFR",
+    "strength": "a strength that is not stated is 'unsaid', which is an answer",
     "reducedDoseNeeded": "says whether a row was a hit",
     "monthsOnDrug": "an unknown start is taken for a recent one, for caution only",
     "singleDoseMg": "zero where no dose row was chosen",

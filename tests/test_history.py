@@ -353,14 +353,33 @@ def test_fall_from_the_previous_result(readings: tuple[Reading, ...], fall: str)
     ],
 )
 def test_worse_renal_function(readings: tuple[Reading, ...], found: str) -> None:
-    said = history.renal_deterioration(record(creatinine=results(*readings)), course(60), POLICY)
+    said = history.renal_facts(record(creatinine=results(*readings)), course(60), POLICY)[
+        "renalDeterioration"
+    ]
+    assert isinstance(said, Known)
+    assert said.value == found
+
+
+@pytest.mark.parametrize(
+    ("readings", "found"),
+    [
+        ((reading("60"), reading("40", 70)), "yes"),
+        ((reading("59.99"), reading("40", 70)), "no"),
+        ((reading("60"),), "no"),
+        ((above("60"), reading("40", 70)), "no"),
+    ],
+)
+def test_rising_creatinine(readings: tuple[Reading, ...], found: str) -> None:
+    """Half as much again, and not yet where only the eGFR has fallen by a quarter (A-53)."""
+    said = history.renal_facts(record(creatinine=results(*readings)), course(60), POLICY)["creatinineRising"]
     assert isinstance(said, Known)
     assert said.value == found
 
 
 def test_renal_function_without_creatinine() -> None:
-    found = history.renal_deterioration(record(), course(60), POLICY)
-    assert found == Missing.of("creatinine", Reason.NOT_SUPPLIED)
+    found = history.renal_facts(record(), course(60), POLICY)
+    missing = Missing.of("creatinine", Reason.NOT_SUPPLIED)
+    assert found == {"renalDeterioration": missing, "creatinineRising": missing}
 
 
 # --- vaccinations --------------------------------------------------------------------------------------------

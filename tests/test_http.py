@@ -435,7 +435,7 @@ JSON_VALUES = st.recursive(
 
 
 @given(service=st.sampled_from(sorted(SERVICES)), suffix=st.sampled_from(["", "/feedback"]), data=st.data())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=settings.default.max_examples * 2)
 def test_http_3_any_value_in_any_place_is_answered_or_refused(
     app: Flask, service: str, suffix: str, data: st.DataObject
 ) -> None:

@@ -21,7 +21,7 @@ from fhir_mappings.prefetch import keys
 CHILD = prefetch_of(conditions=[SAVI], birth="2012-05-14", weight="40", height="150")
 DRAFT = draft("baricitinib", 4)
 BUNDLES = tuple(name for name, value in CHILD.items() if value["resourceType"] == "Bundle")
-few = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=settings.default.max_examples // 2, suppress_health_check=list(HealthCheck))
 
 # Each stands among the entries of a Bundle and says nothing of this child that could be used.
 BROKEN: list[Any] = [

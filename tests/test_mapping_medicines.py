@@ -12,6 +12,7 @@ from builders import (
     SNOMED,
     Json,
     ask,
+    bundle,
     cards,
     concept,
     draft,
@@ -286,3 +287,67 @@ def test_one_unresolved_draft_among_others_gets_a_card() -> None:
     methotrexate = draft("tofacitinib", 4, medicationCodeableConcept=concept("L04AX03", ATC))
     (card,) = cards(hook_request([methotrexate, unresolved]))
     assert "could not be resolved" in card["detail"]
+
+
+# --- other medicines by name ----------------------------------------------------------------------
+
+CONTRACEPTIVES = {
+    # words -> what the start is told
+    "a brand": ("Microgynon 30 tablets", "critical"),
+    "a patch": ("Evra transdermal patch", "critical"),
+    "a ring": ("NuvaRing 0.120 mg/0.015 mg per 24 hours", "critical"),
+    "both hormones": ("Ethinylestradiol 30microgram / Levonorgestrel 150microgram tablets", "critical"),
+    "both hormones, American": ("ethinyl estradiol 0.03 MG / desogestrel 0.15 MG Oral Tablet", "critical"),
+    "an oestrogen alone": ("Ethinylestradiol 10microgram tablets", "warning"),
+    "a progestogen": ("Desogestrel 75microgram tablets", "info"),
+    "a progestogen brand": ("Cerazette 75microgram tablets", "info"),
+}
+
+
+@pytest.mark.parametrize(("words", "severity"), CONTRACEPTIVES.values(), ids=CONTRACEPTIVES)
+def test_contraceptives_are_known_by_their_names(words: str, severity: str) -> None:
+    taken = draft("tofacitinib", id_="m1", status="active", medicationCodeableConcept={"text": words})
+    found = findings(ask(draft("tofacitinib", 4), medicines=[taken]))
+    assert found["PREG-04"]["severity"] == severity
+    assert ("TOFA-CI-07" in found) is (severity == "critical")
+
+
+def test_two_ingredients_make_a_combined_contraceptive() -> None:
+    hormones = [concept("4124", RXNORM), concept("6373", RXNORM)]
+    pill = {
+        "resourceType": "Medication",
+        "id": "pill",
+        "ingredient": [{"itemCodeableConcept": hormone} for hormone in hormones],
+    }
+    taken = draft(
+        "tofacitinib",
+        id_="m1",
+        status="active",
+        medicationCodeableConcept=None,
+        medicationReference={"reference": "#pill"},
+        contained=[pill],
+    )
+    assert findings(ask(draft("tofacitinib", 4), medicines=[taken]))["TOFA-CI-07"]["severity"] == "critical"
+
+
+ALLERGIES = {
+    "lactose by code": (concept("47703008"), "warning"),
+    "lactose by name": ({"text": "Lactose intolerance"}, "warning"),
+    "the class": ({"text": "JAK inhibitors"}, "critical"),
+    "another of the class": ({"text": "upadacitinib"}, None),
+    "soya": ({"text": "Soya"}, None),
+}
+
+
+@pytest.mark.parametrize(("code", "severity"), ALLERGIES.values(), ids=ALLERGIES)
+def test_allergies_to_a_component(code: Json, severity: str | None) -> None:
+    allergy = {
+        "resourceType": "AllergyIntolerance",
+        "id": "a1",
+        "patient": {"reference": "Patient/p1"},
+        "code": code,
+    }
+    found = findings(
+        cards(hook_request([draft("tofacitinib", 4)], prefetch_of() | {"allergies": bundle(allergy)}))
+    )
+    assert found.get("TOFA-CI-01", {}).get("severity") == severity

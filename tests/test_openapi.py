@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from test_http import FEEDBACK, body_of
 
 from cds_service.app import create_app
 from cds_service.openapi import document
+from cds_service.profiles import PROFILES, shaped
 from cds_service.services import SERVICES, discovery
 from cds_service.settings import Settings
 
@@ -87,9 +89,65 @@ def test_the_schemas_take_what_the_service_takes(service: str) -> None:
     assert not validator("#/components/schemas/Feedback").is_valid({"feedback": []})
 
 
-def test_answers_and_refusals_fit_their_schemas() -> None:
+SAMPLES = sorted((Path(__file__).parent.parent / "samples").glob("*/response.json"))
+
+
+@pytest.mark.parametrize("profile", [name for name in PROFILES if name != "sandbox"])  # that is the default
+def test_test_2_discovery_and_answers_fit_their_schemas(profile: str) -> None:
+    """Every stored answer in the form of each profile; objects there have no members but those listed."""
+    check = validator("#/components/schemas/Answer")
+    assert len(SAMPLES) > 50
+    for path in SAMPLES:
+        check.validate(shaped(json.loads(path.read_text("utf-8")), profile))
+    validator("#/components/schemas/Discovery").validate(discovery())
+
+
+def test_a_live_answer_and_a_refusal_fit_their_schemas() -> None:
     answer = post(hook_request([draft("tofacitinib", 5)])).get_json()
     assert validator("#/components/schemas/Answer").is_valid(answer)
     refusal = post(hook_request([draft("tofacitinib", 5)]) | {"context": {}})
     assert refusal.status_code == 400
     assert validator("#/components/schemas/OperationOutcome").is_valid(refusal.get_json())
+
+
+LINK = {"label": "Guideline", "url": "https://example.org", "type": "absolute"}
+NEVER_SENT: list[tuple[str, Any]] = [
+    *(("links", [link]) for link in (LINK, LINK | {"appContext": "x"}, LINK | {"autolaunchable": True}, {})),
+    ("links", []),
+    ("source.icon", "https://example.org/icon.png"),
+    ("summary", "x" * 140),
+    ("summary", "two\nlines"),
+    ("detail", " "),
+    ("indicator", "hard-stop"),
+    ("source.url", "/guideline"),
+    ("source.topic.display", ""),
+    ("suggestions", []),
+    ("suggestions.0.actionSelectionBehavior", "all"),
+    ("suggestions.0.actions", []),
+    ("suggestions.0.actions.0.type", "CREATE"),
+    ("overrideReasons.0.code", ""),
+    ("private", True),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), NEVER_SENT)
+def test_what_is_never_sent_would_be_noticed(place: str, value: Any) -> None:
+    answers = (json.loads(path.read_text("utf-8")) for path in SAMPLES)
+    answer = next(a for a in answers if {"suggestions", "overrideReasons"} <= {*(a["cards"] or [{}])[0]})
+    here, (*way, last) = answer["cards"][0], place.split(".")
+    for step in way:
+        here = here[int(step) if step.isdigit() else step]
+    here[last] = value
+    assert not validator("#/components/schemas/Answer").is_valid(answer)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_examples_are_taken_and_answered(service: str) -> None:
+    paths = document()["paths"]
+    for path in (f"/cds-services/{service}", f"/cds-services/{service}/feedback"):
+        content = paths[path]["post"]["requestBody"]["content"]["application/json"]
+        assert validator(content["schema"]["$ref"]).is_valid(content["example"])
+        response = APP.test_client().post(path, json=content["example"])
+        assert response.status_code == 200
+        if not path.endswith("feedback") and SERVICES[service].drafts_field:
+            assert response.get_json()["cards"]

@@ -1,15 +1,17 @@
-"""`jaki-cds plot`: the pictures of a request as SVG."""
+"""`jaki-cds plot`: the pictures of a request as SVG and PNG."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 import pytest
 
 from cds_service.cli import main
-from cds_service.workbench.plot import plot
+from cds_service.workbench.plot import plot, png
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -55,11 +57,59 @@ def test_a_result_known_only_by_a_bound_is_drawn() -> None:
     assert any(title.startswith("creatinine: below ") for title in titles)
 
 
-def test_it_goes_to_a_file_or_to_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_goes_to_a_file_or_to_standard_output(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
     request = str(SAMPLES / "tofa-exactly-20kg" / "request.json")
     assert main(["plot", request, "-o", str(tmp_path / "a.svg")]) == 0
     assert main(["plot", request]) == 0
-    assert capsys.readouterr().out == (tmp_path / "a.svg").read_text("utf-8")
+    assert capsysbinary.readouterr().out == (tmp_path / "a.svg").read_bytes()
+
+
+def size_of(png: bytes) -> tuple[int, int]:
+    """Width and height of a PNG, out of its first chunk."""
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+
+
+def test_the_ending_makes_it_a_png_of_the_same_bytes_each_time(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    pytest.importorskip("resvg_py")
+    request = str(SAMPLES / "view-bari-egfr-38" / "request.json")
+    assert main(["plot", request, "-o", str(tmp_path / "a.png")]) == 0
+    assert main(["plot", request, "--format", "png"]) == 0
+    made = (tmp_path / "a.png").read_bytes()
+    assert capsysbinary.readouterr().out == made
+    root = ElementTree.fromstring(plot(Path(request)))
+    assert size_of(made) == (2 * int(root.get("width", "0")), 2 * int(root.get("height", "0")))
+
+
+def test_the_font_has_every_sign_that_is_drawn() -> None:
+    """A sign without a glyph would be an empty box in the PNG; one wide letter and a box differ in their bytes."""
+    resvg = pytest.importorskip("resvg_py")
+    signs = {
+        sign
+        for name in ("tofa-exactly-20kg", "view-bari-egfr-38")
+        for sign in plot(SAMPLES / name / "request.json")
+    }
+    signs |= set("×÷µ²³⁹≥≤–’äéß")
+
+    def drawn(sign: str) -> bytes:
+        text = f'<text x="2" y="16" font-family="sans-serif">{escape(sign)}</text>'
+        return png(f'<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20">{text}</svg>')
+
+    assert resvg
+    box = drawn("\u4e2d")  # surely not in it
+    assert not [sign for sign in sorted(signs) if not sign.isspace() and drawn(sign) == box]
+
+
+def test_without_the_package_the_cure_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    assert main(["plot", str(SAMPLES / "tofa-exactly-20kg" / "request.json"), "--format", "png"]) == 2
+    assert "PNG needs the package resvg-py" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -45,8 +45,8 @@ from builders import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-few = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-many = settings(few, max_examples=60)
+few = settings(max_examples=settings.default.max_examples // 2, suppress_health_check=list(HealthCheck))
+many = settings(few, max_examples=settings.default.max_examples * 2)
 
 POUND = Decimal("0.45359237")
 INCH = Decimal("2.54")

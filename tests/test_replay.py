@@ -328,7 +328,7 @@ def test_the_json_report_tells_the_state_of_each(case: Path, tmp_path: Path) -> 
     ("name", "text", "told"),
     [
         ("a.ndjson", "\n", "holds no request; write one on each line."),
-        ("a.ndjson", '{"hook": 1}\nno\n', "line 2: The body is not valid JSON"),
+        ("a.ndjson", f"{json.dumps(json.loads((EMPTY / 'request.json').read_bytes()))}\nno\n", "line 2: The body is not valid JSON"),
         ("a.ndjson", "[]\n", "line 1: is no hook request"),
         ("a.json", '{"request": {"body": 1}}', "request holds no hook request; put it there"),
         ("a.json", '{"request": {"hook": "x"}, "response": {"body": "{}"}}', "response holds no answer with cards"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import stat
 import subprocess
@@ -13,12 +12,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
 import msgspec
-import postgres
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -47,57 +44,6 @@ from guideline.tables import load_tables
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
 ORDER_SIGN = "/cds-services/jaki-order-sign"
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """A folder in memory where there is one: each entry waits for the disk, and the tests write many."""
-    memory = Path("/dev/shm")
-    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    if postgres.binaries() is None:
-        pytest.skip("PostgreSQL's initdb and postgres are not installed")
-    with postgres.cluster() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of either kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/store.sqlite"
-    address = str(request.getfixturevalue("server"))
-    plain = Database(parse_url(address))
-    with plain.engine.connect() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-        connection.commit()
-    plain.close()
-    return address
-
-
-@pytest.fixture
-def make(url: str, tmp_path: Path) -> Iterator[Callable[[], Store]]:
-    """A store on the same database and spool each time it is called, as several processes have."""
-    made: list[Store] = []
-
-    def store() -> Store:
-        keys = read_keys(tmp_path / "key", create=True)
-        made.append(Store(Database(parse_url(url)), Spool(tmp_path / "spool"), keys))
-        return made[-1]
-
-    yield store
-    for each in made:
-        each.database.close()
-
-
-@pytest.fixture
-def store(make: Callable[[], Store]) -> Store:
-    return make()
 
 
 def client_of(store: Store | None, **how: Any) -> FlaskClient:
@@ -160,7 +106,7 @@ def test_an_entry_holds_what_was_read_and_every_row(store: Store) -> None:
     client_of(store).post(ORDER_SIGN, json=sample())
     (body,) = bodies(store)
     (order,) = body["orders"]
-    order = recording.as_order(order, {})
+    order = recording.as_order(order, body["evidence"], {})
     assert len(order["rows"]) > 50
     assert {row["outcome"] for row in order["rows"]} >= {"hit", "clear"}
     assert order["facts"]["creatinine"]["state"] == "known"
@@ -171,14 +117,14 @@ def test_an_entry_holds_what_was_read_and_every_row(store: Store) -> None:
 
 
 def test_without_a_store_nothing_is_recorded_and_the_service_is_ready(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(memory)
     assert Store.open(Settings(store="none")) is None
     client = client_of(None)
     assert client.post(ORDER_SIGN, json=sample()).status_code == 200
     assert client.get("/readyz").status_code == 200
-    assert list(tmp_path.iterdir()) == []
+    assert list(memory.iterdir()) == []
 
 
 # --- AUD-2: what was acknowledged is kept ---------------------------------------------------------
@@ -231,23 +177,25 @@ def assert_nothing_lost(store: Store, acknowledged: set[str]) -> None:
     assert faults(store) == []
 
 
-def test_aud_2_a_kill_loses_no_acknowledged_entry(url: str, store: Store, tmp_path: Path) -> None:
-    acknowledged = kill_rounds(url, tmp_path, 1)
+def test_aud_2_a_kill_loses_no_acknowledged_entry(database_url: str, store: Store, memory: Path) -> None:
+    acknowledged = kill_rounds(database_url, memory, 1)
     assert len(acknowledged) >= 2
     assert_nothing_lost(store, acknowledged)
 
 
 @pytest.mark.exhaustive
-def test_aud_2_a_hundred_kills_lose_no_acknowledged_entry(url: str, store: Store, tmp_path: Path) -> None:
-    acknowledged = kill_rounds(url, tmp_path, 100)
+def test_aud_2_a_hundred_kills_lose_no_acknowledged_entry(
+    database_url: str, store: Store, memory: Path
+) -> None:
+    acknowledged = kill_rounds(database_url, memory, 100)
     assert_nothing_lost(store, acknowledged)
     if store.database.is_sqlite:
         with store.database.reading() as connection:
             assert connection.execute(text("PRAGMA integrity_check")).scalar() == "ok"
 
 
-def test_sqlite_waits_for_the_disk(tmp_path: Path) -> None:
-    base = Database(parse_url(f"sqlite:///{tmp_path}/s.sqlite"))
+def test_sqlite_waits_for_the_disk(memory: Path) -> None:
+    base = Database(parse_url(f"sqlite:///{memory}/s.sqlite"))
     with base.writing() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
@@ -390,10 +338,10 @@ def test_aud_5_a_report_sent_often_is_one_row_and_the_latest_outcome_counts(stor
     ],
 )
 def test_feedback_of_unknown_cards(
-    tmp_path: Path, members: dict[str, Any], reason: str, commented: bool
+    memory: Path, members: dict[str, Any], reason: str, commented: bool
 ) -> None:
     keys = Keys((bytes(32),))
-    store = Store(Database(parse_url(f"sqlite:///{tmp_path}/s.sqlite")), Spool(tmp_path / "spool"), keys)
+    store = Store(Database(parse_url(f"sqlite:///{memory}/s.sqlite")), Spool(memory / "spool"), keys)
     assert send(client_of(store), item(**{"card": str(uuid4())} | members)) == 200
     (row,) = kept_feedback(store)
     assert (row.reason, row.commented) == (reason, commented)
@@ -431,7 +379,9 @@ def test_aud_6_while_the_store_fails_the_spool_takes_the_entries(
     assert "Avery" not in caplog.text
 
 
-def test_aud_6_a_database_locked_by_another_costs_a_moment_only(url: str, make: Callable[[], Store]) -> None:
+def test_aud_6_a_database_locked_by_another_costs_a_moment_only(
+    database_url: str, make: Callable[[], Store]
+) -> None:
     holder, store = make(), make()
     client = client_of(store)
     client.get("/readyz")
@@ -446,11 +396,11 @@ def test_aud_6_a_database_locked_by_another_costs_a_moment_only(url: str, make: 
 
 
 def test_aud_6_where_nothing_can_be_kept_nothing_is_said_but_in_demo_mode(
-    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    store: Store, monkeypatch: pytest.MonkeyPatch, memory: Path
 ) -> None:
     hinder(store, monkeypatch)
-    (tmp_path / "file").write_text("")
-    blocked = replace(store, spool=Spool(tmp_path / "file" / "spool"))
+    (memory / "file").write_text("")
+    blocked = replace(store, spool=Spool(memory / "file" / "spool"))
     assert client_of(blocked).post(ORDER_SIGN, json=sample()).status_code == 503
     shown = replace(blocked, must_record=False)
     assert client_of(shown).post(ORDER_SIGN, json=sample()).status_code == 200
@@ -471,8 +421,8 @@ def test_a_spool_of_which_a_process_was_killed(store: Store) -> None:
     assert faults(store) == []
 
 
-def test_many_processes_may_spool_while_one_empties(tmp_path: Path) -> None:
-    spool, taken = Spool(tmp_path / "spool"), []
+def test_many_processes_may_spool_while_one_empties(memory: Path) -> None:
+    spool, taken = Spool(memory / "spool"), []
 
     def take(lines: list[bytes]) -> None:
         spool.drain(lambda _: pytest.fail("two empty the spool at once"))
@@ -651,7 +601,7 @@ def test_aud_4_every_finding_of_the_samples_follows_from_the_rows_of_its_entry(
         body: Any = read_json(link.body.encode())
         assert "read" in body or body["status"] == 400
         for kept in body.get("orders", ()):
-            order = recording.as_order(kept, {})
+            order = recording.as_order(kept, body["evidence"], {})
             assert list(differences(order, tables)) == []
             tried += len(order["rows"])
         for card in answer.get("cards", ()):
@@ -660,8 +610,8 @@ def test_aud_4_every_finding_of_the_samples_follows_from_the_rows_of_its_entry(
                 rows = {
                     (row["row"], row["outcome"])
                     for order in body["orders"]
-                    if order["order"] == finding["order"]
-                    for row in recording.as_order(order, {})["rows"]
+                    if order["order"] == finding.get("order")
+                    for row in recording.as_order(order, body["evidence"], {})["rows"]
                 }
                 assert not rows or any(
                     row.startswith(finding["id"]) and outcome == finding["outcome"] for row, outcome in rows
@@ -673,7 +623,9 @@ def test_aud_4_an_outcome_that_the_facts_do_not_give_is_noticed(
 ) -> None:
     tables = load_tables()
     bodies_: list[Any] = [read_json(link.body.encode()) for _, link in recorded]
-    order = next(recording.as_order(o, {}) for body in bodies_ for o in body.get("orders", ()))
+    order = next(
+        recording.as_order(o, body["evidence"], {}) for body in bodies_ for o in body.get("orders", ())
+    )
     flipped = {"hit": "clear", "clear": "hit", "cannot-assess": "hit", "outside-guideline": "clear"}
     missed = []
     for row in order["rows"]:
@@ -692,12 +644,12 @@ def everything_spooled(store: Store) -> str:
 
 
 def test_aud_8_the_same_child_has_the_same_pseudonym_until_the_key_changes(
-    make: Callable[[], Store], tmp_path: Path
+    make: Callable[[], Store], memory: Path
 ) -> None:
     store = make()
     for _ in range(2):
         client_of(store).post(ORDER_SIGN, json=sample())
-    with (tmp_path / "key").open("a") as file:
+    with (memory / "key").open("a") as file:
         file.write("ab" * 32 + "\n")
     rotated = make()
     assert faults(rotated) == []  # sealed with the old key, which is still there
@@ -708,8 +660,8 @@ def test_aud_8_the_same_child_has_the_same_pseudonym_until_the_key_changes(
     assert len(faults(store)) == 1  # without the new key its seal cannot be checked
 
 
-def test_the_key_is_made_once_for_the_owner_only(tmp_path: Path) -> None:
-    path = tmp_path / "var" / "key"
+def test_the_key_is_made_once_for_the_owner_only(memory: Path) -> None:
+    path = memory / "var" / "key"
     with ThreadPoolExecutor(8) as pool:
         made = set(pool.map(lambda _: read_keys(path, create=True).current, range(16)))
     assert len(made) == 1
@@ -721,8 +673,8 @@ def test_the_key_is_made_once_for_the_owner_only(tmp_path: Path) -> None:
     ("content", "mode", "fault"),
     [("ab" * 32, 0o644, "mode to 600"), ("short", 0o600, "64 hex"), ("", 0o600, "64 hex")],
 )
-def test_a_key_file_that_is_refused(tmp_path: Path, content: str, mode: int, fault: str) -> None:
-    path = tmp_path / "key"
+def test_a_key_file_that_is_refused(memory: Path, content: str, mode: int, fault: str) -> None:
+    path = memory / "key"
     path.write_text(content)
     path.chmod(mode)
     with pytest.raises(KeyFault, match=fault):

@@ -1,7 +1,8 @@
-"""``jaki-cds plot``: the pictures of one request as one SVG file, the same bytes for the same request.
+"""``jaki-cds plot``: the pictures of one request as one SVG or PNG file, the same bytes for the same request.
 
-Drawn from what the workbench draws from (``pictures.py``): results over time with the bands of the guideline, dose
-bands with the child, the monitoring plan, the eGFR calculation.
+The PNG is drawn from the SVG with a font of our own, so that no font of the machine shows in it. All are drawn from
+what the workbench draws from (``pictures.py``): results over time with the bands of the guideline, dose bands with
+the child, the monitoring plan, the eGFR calculation.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape, quoteattr  # writes, and reads none  # nosec B406
 
 from cards.text import rounded
 from cds_service.explain import UnusableInput, assessed_file
@@ -28,8 +29,13 @@ LABEL_GAP = 13
 LINE = 22
 ROOM = Decimal("0.12")
 """Of the height of a picture that is left free above and below."""
+PNG_ZOOM = 2
+FONT = Path(__file__).parent / "fonts" / "plot-sans.ttf"
+FONT_NAME = "jaki-cds Plot Sans"
 NEAR = Decimal("2.5")
 """Limits further up than this multiple of the highest result are left out of the picture."""
+LEAST_SPAN = Decimal("0.4")
+"""Of the highest value: a small change is not drawn as a large one."""
 COLOURS = {
     "critical": "#f3b4ba",
     "warning": "#f9d9a8",
@@ -70,21 +76,49 @@ class Canvas:
 
 def main(args: list[str]) -> int:
     """Draws and returns the exit status: 0, or 2 for unusable input."""
-    parser = argparse.ArgumentParser(prog="jaki-cds plot", description="The pictures of a request, as SVG.")
+    parser = argparse.ArgumentParser(
+        prog="jaki-cds plot", description="The pictures of a request, as SVG or PNG."
+    )
     parser.add_argument("request", type=Path, metavar="REQUEST.json", help="a whole hook request")
-    parser.add_argument("--output", "-o", type=Path, metavar="FILE.svg", help="default: standard output")
+    parser.add_argument("--output", "-o", type=Path, metavar="FILE", help="default: standard output")
+    parser.add_argument(
+        "--format", choices=("svg", "png"), help="default: by the ending of FILE, else svg", default=None
+    )
     options = parser.parse_args(args)
+    ending = options.output.suffix.lower() if options.output else ""
     try:
         drawn = plot(options.request)
+        as_png = options.format == "png" if options.format else ending == ".png"
+        content = png(drawn) if as_png else drawn.encode()
         if options.output is None:
-            sys.stdout.write(drawn)
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
         else:
-            options.output.write_text(drawn, encoding="utf-8")
+            options.output.write_bytes(content)
     except UnusableInput as fault:
         return _fault(str(fault))
     except OSError as fault:
         return _fault(f"{options.output}: cannot be written ({fault.strerror}).")
     return OK
+
+
+def png(drawn: str) -> bytes:
+    """The PNG of an SVG of ours. Raises ``UnusableInput`` where the package that draws it is not installed."""
+    try:
+        import resvg_py
+    except ImportError:
+        raise UnusableInput(
+            "PNG needs the package resvg-py (pip install resvg-py); SVG does without: -o FILE.svg."
+        ) from None
+    return bytes(
+        resvg_py.svg_to_bytes(
+            svg_string=drawn.replace('font-family="sans-serif"', f'font-family="{FONT_NAME}"', 1),
+            skip_system_fonts=True,
+            font_files=[str(FONT)],
+            font_family=FONT_NAME,
+            zoom=PNG_ZOOM,
+        )
+    )
 
 
 def _fault(words: str) -> int:
@@ -147,6 +181,8 @@ def _series(order: Json, result: Json) -> Canvas:
     ends = [end for band in result["bands"] for end in (band["low"], band["high"]) if end is not None]
     near = [end for end in ends if end <= max(values) * NEAR]
     low, high = min(values + near), max(values + near)
+    missing = max(Decimal(0), abs(high) * LEAST_SPAN - (high - low))
+    low, high = low - missing / 2, high + missing / 2
     room = (high - low or abs(high) or Decimal(1)) * ROOM
     low, high = max(Decimal(0), low - room), high + room
     x = _scale(Decimal(first), Decimal(max(*days, first + 1)), LEFT, RIGHT)
