@@ -8,8 +8,6 @@ number of days that is drawn by chance and told to nobody; the sample must give 
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import secrets
 import sys
 from collections import Counter
@@ -18,12 +16,11 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from cds_service.compare import as_stored, conclusions, findings_of
+from cds_service.compare import conclusions
 from cds_service.deidentify import EXTENSION, Changes, age_on, birth_date, deidentified, leftovers
 from cds_service.json_reader import UnreadableBody, read_json, write_json
 from cds_service.replay import HTTP_OK, Ask, in_process
+from cds_service.sample_files import NAME, sample_files
 from cds_service.services import SERVICES
 from fhir_mappings.elements import concepts_in, is_of_patient, status_of
 from fhir_mappings.prefetch import Key, keys
@@ -33,7 +30,6 @@ OK, UNUSABLE = 0, 2
 SHIFTS = (366, 2922)
 """Days by which the dates go back: from one to eight years."""
 TRIES = 200
-NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,60}")
 DRAFTED = ("MedicationRequest", "MedicationOrder")
 _SAME_SEARCH = {
     "MedicationOrder": "MedicationRequest",
@@ -117,9 +113,8 @@ def new_sample(options: argparse.Namespace) -> Iterator[str]:
     differences = _differences(before, after)
     try:
         folder.mkdir(parents=True)
-        (folder / "request.json").write_bytes(_indented(made))
-        (folder / "response.json").write_bytes(as_stored(after))
-        (folder / "case.yaml").write_text(_case(made, after, options), encoding="utf-8")
+        for name, content in sample_files(made, after, options.title).items():
+            (folder / name).write_bytes(content)
     except OSError as fault:
         raise UnusableInput(f"{folder}: cannot be written ({fault.strerror}).") from None
     return _told(folder, changes, differences, original, made)
@@ -289,19 +284,3 @@ def _answered(request: Json, ask: Ask, path: Path) -> Json:
         issues = "; ".join(str(issue.get("diagnostics")) for issue in answer.get("issue", ()))
         raise UnusableInput(f"{path}: the service answers {status}: {issues}")
     return answer
-
-
-def _indented(value: object) -> bytes:
-    return msgspec.json.format(write_json(value), indent=2) + b"\n"
-
-
-def _case(request: Json, answer: Json, options: argparse.Namespace) -> str:
-    quoted = {
-        "title": options.title or "To be written",
-        "intent": "To be written: what this case shows.",
-        "hook": request["hook"],
-        "as_of": request["extension"][EXTENSION]["asOf"],
-    }
-    lines = [f"{name}: {json.dumps(text, ensure_ascii=False)}" for name, text in quoted.items()]
-    shown = ", ".join(sorted(findings_of(answer, ("alert", "dose", "order"))))
-    return "\n".join([*lines, f"shows: [{shown}]", ""])

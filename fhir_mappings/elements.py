@@ -14,10 +14,15 @@ from fhir_mappings.systems import canonical
 
 Resource = Mapping[str, Any]
 LONGEST_CODE = 64
+LONGEST_SYSTEM = 256
 _FULL_DATE, _YEAR = 10, 4
 _DATE = re.compile(
     r"(?P<year>[0-9]{4})(?:-(?P<month>[0-9]{2})(?:-(?P<day>[0-9]{2})(?:[T ][0-9:.,Z+-]*)?)?)?", re.IGNORECASE
 )
+
+
+_NOTHING: frozenset[str] = frozenset()
+_USUAL_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9:.,Z+-]*)?")
 
 
 @lru_cache(maxsize=8192)
@@ -30,9 +35,9 @@ def codings(concept: object) -> Iterator[tuple[str, str]]:
     if isinstance(concept, list):
         for item in concept:
             yield from codings(item)
-    elif isinstance(concept, Mapping):
+    elif isinstance(concept, dict):
         for coding in _codings_of(_unwrapped(concept)):
-            if isinstance(coding, Mapping):
+            if isinstance(coding, dict):
                 system, code = coding.get("system"), coding.get("code")
                 if isinstance(code, int) and not isinstance(code, bool):
                     code = str(code)  # SNOMED CT and RxNorm codes that lost their quotation marks
@@ -43,7 +48,7 @@ def codings(concept: object) -> Iterator[tuple[str, str]]:
 def _unwrapped(concept: Mapping[str, Any]) -> Mapping[str, Any]:
     """The concept of a CodeableReference (R5, where R4 has a CodeableConcept); anything else is its own."""
     inner = concept.get("concept")
-    return inner if isinstance(inner, Mapping) and "coding" not in concept else concept
+    return inner if isinstance(inner, dict) and "coding" not in concept else concept
 
 
 def _codings_of(concept: Mapping[str, Any]) -> list[Any]:
@@ -51,24 +56,46 @@ def _codings_of(concept: Mapping[str, Any]) -> list[Any]:
     listed = concept.get("coding")
     if isinstance(listed, list):
         return listed
-    return [listed if isinstance(listed, Mapping) else concept]
+    return [listed if isinstance(listed, dict) else concept]
 
 
 def concepts_in(concept: object) -> frozenset[str]:
     """Every concept that the codings stand for; an excluded look-alike is none."""
-    found: frozenset[str] = frozenset()
+    if concept is None:
+        return _NOTHING
+    if isinstance(concept, dict) and isinstance(listed := concept.get("coding"), list) and len(listed) == 1:
+        # By far the most: one coding, whose concepts are known already.
+        coding = listed[0]
+        if isinstance(coding, dict):
+            system, code = coding.get("system"), coding.get("code")
+            if isinstance(system, str) and isinstance(code, str):
+                return _concepts(system[:LONGEST_SYSTEM], code) if len(code) <= LONGEST_CODE else _NOTHING
+    found = _NOTHING
     for system, code in codings(concept):
-        found |= _concepts(system[:256], code)
+        found |= _concepts(system[:LONGEST_SYSTEM], code)
     return found
 
 
+@lru_cache(maxsize=8192)
+def _exclusions(system: str, code: str) -> frozenset[str]:
+    return exclusions_of(system, code)
+
+
 def is_negation(concept: object) -> bool:
-    return any(exclusions_of(system[:256], code) for system, code in codings(concept))
+    return any(_exclusions(system[:LONGEST_SYSTEM], code) for system, code in codings(concept))
 
 
 def has_known_system(concept: object) -> bool:
     """Whether any coding is in a code system that this service knows."""
-    return any(canonical(system) is not None for system, _ in codings(concept))
+    return any(
+        (_canonical if len(system) <= LONGEST_SYSTEM else canonical)(system) is not None
+        for system, _ in codings(concept)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _canonical(system: str) -> str | None:
+    return canonical(system)
 
 
 def texts(concept: object) -> Iterator[str]:
@@ -76,10 +103,10 @@ def texts(concept: object) -> Iterator[str]:
     if isinstance(concept, list):
         for item in concept:
             yield from texts(item)
-    elif isinstance(concept, Mapping):
+    elif isinstance(concept, dict):
         concept = _unwrapped(concept)
         for holder in (concept, *_codings_of(concept)):
-            if isinstance(holder, Mapping):
+            if isinstance(holder, dict):
                 for name in ("text", "display"):
                     word = holder.get(name)
                     if isinstance(word, str):
@@ -95,6 +122,11 @@ def read_date(value: object) -> date | None:
     """The day of a FHIR date, dateTime or instant; a partial date gives its first day (the oldest reading)."""
     if not isinstance(value, str):
         return None
+    if _USUAL_DATE.fullmatch(value):
+        try:
+            return date.fromisoformat(value[:_FULL_DATE])
+        except ValueError:
+            return None
     found = _DATE.fullmatch(value.strip())
     if found is None:
         return None
@@ -121,7 +153,7 @@ def read_span(value: object) -> tuple[date, date] | None:
 def period(resource: Resource, name: str) -> tuple[date | None, date | None]:
     """Start and end of a Period element."""
     found = resource.get(name)
-    if not isinstance(found, Mapping):
+    if not isinstance(found, dict):
         return None, None
     return read_date(found.get("start")), read_date(found.get("end"))
 
@@ -143,17 +175,18 @@ def reference(resource: Resource) -> str:
 def is_of_patient(resource: Resource, patient_id: str) -> bool:
     """Whether the resource is about this child. One that names no subject is taken as found by the search."""
     subject = resource.get("subject") or resource.get("patient")
-    text = subject.get("reference") if isinstance(subject, Mapping) else subject
+    text = subject.get("reference") if isinstance(subject, dict) else subject
     if not isinstance(text, str) or text.startswith(("#", "urn:")):
         return True
-    return relative_reference(text) in (f"Patient/{patient_id}", patient_id)
+    own = f"Patient/{patient_id}"
+    return text == own or relative_reference(text) in (own, patient_id)
 
 
 def is_of_other_focus(resource: Resource, patient_id: str) -> bool:
     """Whether an Observation in this child's record is about something else (a donor, a fetus, a device)."""
     focus = resource.get("focus")
     return any(
-        not isinstance(item, Mapping) or not is_of_patient({"subject": item}, patient_id)
+        not isinstance(item, dict) or not is_of_patient({"subject": item}, patient_id)
         for item in (focus if isinstance(focus, list) else [focus] if focus else [])
     )
 

@@ -7,17 +7,18 @@ or the tables.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache
+
+import msgspec
 
 from guideline.doses import DoseState, OrderedDose
 from guideline.facts import vocabulary
 from guideline.findings import EgfrSum
 from guideline.growth_reference import Measure, completed_months, limits
 from guideline.policy import Policy
-from guideline.record import Draft, Reading, Record, RecordedOrder, Series
+from guideline.record import Draft, Newest, Reading, Record, RecordedOrder, Series
 from guideline.sources import egfr_constant, solution_mg_per_ml, tablet_mg, the_source
 from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
 
@@ -71,11 +72,18 @@ _MAY_HIDE_A_NEWER = (Reason.FAILED, Reason.PARTIAL_PAGE, Reason.UNREADABLE)
 """Gaps of a search that was asked and did not answer in full: what it did give may not be the newest (ruling 18)."""
 
 
-def newest(fact: str, record: Record) -> tuple[Reading | None, Missing | None, tuple[Cause, ...]]:
+def newest(fact: str, record: Record) -> Newest:
     """The newest usable reading, or why there is none, and what was passed over on the way to it.
 
     An implausible newest value is never replaced by an older one in silence: it ends the search (A-56, A-52).
     """
+    found = record.newest.get(fact)
+    if found is None:
+        found = record.newest[fact] = _newest(fact, record)
+    return found
+
+
+def _newest(fact: str, record: Record) -> Newest:
     series = record.series.get(fact)
     if series is None:
         return None, Missing.of(fact, Reason.NOT_SUPPLIED), ()
@@ -147,7 +155,7 @@ def fresh_result(fact: str, record: Record, window: int, expires: int | None = N
     found = _aged(fact, of_day, record.on, window, passed, expires)
     if len(of_day) == 1 or fact in _OF_A_DOSE or isinstance(found, Missing):
         return found
-    return replace(found, each=tuple(r.value for r in of_day))
+    return msgspec.structs.replace(found, each=tuple(r.value for r in of_day))
 
 
 _OF_A_DOSE = ("creatinine",)
@@ -161,7 +169,7 @@ def lower_of_each(fact: Fact) -> Fact:
     )
     if not lows or isinstance(fact, Missing):
         return fact
-    return replace(fact, value=Interval.exactly(min(lows)), each=())
+    return msgspec.structs.replace(fact, value=Interval.exactly(min(lows)), each=())
 
 
 def _aged(
@@ -172,15 +180,15 @@ def _aged(
     passed: tuple[Cause, ...],
     expires: int | None = None,
 ) -> Fact:
-    reading = replace(of_day[0], value=joined(of_day))
-    days = (on - reading.on).days
+    value = joined(of_day)
+    days = (on - of_day[0].on).days
     evidence = tuple(seen(fact, each, DIFFER if len(of_day) > 1 else None) for each in of_day)
     if days <= window and not passed:
-        return Known(reading.value, evidence)
+        return Known(value, evidence)
     causes = passed[:1]
     if days > window:
         causes += (Cause(fact, Reason.STALE, f"{days} days old; the window is {window} days"),)
-    return Doubtful(reading.value, causes, evidence, expired=expires is not None and days > expires)
+    return Doubtful(value, causes, evidence, expired=expires is not None and days > expires)
 
 
 def measurement(fact: str, record: Record, policy: Policy) -> Fact:
@@ -402,8 +410,7 @@ def inside_range(fact: str, reading: Reading, policy: Policy) -> bool | None:
 # --- the course of treatment ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
+class Course(msgspec.Struct, frozen=True):
     """The running course of one drug, from the recorded orders (rulings 1 and 16)."""
 
     running: RecordedOrder | None
@@ -460,11 +467,10 @@ def _start_of_run(
 # --- all of them ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Derived:
-    """The facts of one order, and what later steps need besides."""
+class Derived(msgspec.Struct, frozen=True):
+    """The facts of one order, to which the engine adds those that need others, and what it needs besides."""
 
-    facts: Mapping[str, Fact]
+    facts: dict[str, Fact]
     course: Course
     egfr_at_running_start: Fact | None
 

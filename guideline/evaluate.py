@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+import msgspec
+
 from guideline.cells import Cell
 from guideline.derive import DIFFER
 from guideline.facts import vocabulary
@@ -16,8 +18,7 @@ from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Re
 Facts = Mapping[str, Fact]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """Whether something holds: ``True``, ``False`` or ``None`` (cannot say), and what that rests on.
 
     ``doubts`` are the causes of doubtful values that were used all the same.
@@ -33,8 +34,7 @@ class Answer:
 _ALWAYS = Answer(True)
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(msgspec.Struct, frozen=True):
     """A row with its answer, before rows of one statement are joined.
 
     ``bars`` is set where a row that could not be assessed speaks for others, one of which may bar the dose.
@@ -146,6 +146,8 @@ def ask_box(box: Box, facts: Facts, stale: Mapping[str, str], *, caution: bool =
         answers.append(answer)
     if len(answers) == 1:
         return answers[0]
+    if not answers:
+        return _ALWAYS
     unknown = [a for a in answers if a.holds is None]
     return Answer(
         None if unknown else True,
@@ -162,9 +164,9 @@ def ask_row(row: Row, facts: Facts, stale: Mapping[str, str]) -> Answer:
         return _ALWAYS
     # A doubtful value may raise a warning; it neither chooses a dose nor says that all is well.
     caution = row.dose is None and not row.reassures
+    if len(row.boxes) == 1:
+        return ask_box(row.boxes[0], facts, stale, caution=caution)
     answers = [ask_box(box, facts, stale, caution=caution) for box in row.boxes]
-    if len(answers) == 1:
-        return answers[0]
     held = [a for a in answers if a.holds]
     if held:
         return Answer(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from itertools import takewhile
+
+import msgspec
 
 from guideline.derive import (
     DIFFER,
@@ -130,7 +131,9 @@ def times_upper(fact: str, record: Record, window: int, policy: Policy) -> Fact:
         )
         found.append((value, seen(fact, each, f"upper limit {upper}")))
     if len(found) > 1:
-        found = [(value, replace(datum, note=f"{datum.note}; {DIFFER}")) for value, datum in found]
+        found = [
+            (value, msgspec.structs.replace(datum, note=f"{datum.note}; {DIFFER}")) for value, datum in found
+        ]
     greatest = max(found, key=lambda pair: pair[0].low or Decimal(0))[0]
     return _aged(fact, reading, greatest, tuple(datum for _, datum in found), record.on, window, passed)
 
@@ -410,7 +413,7 @@ def tb_regimen(record: Record, policy: Policy) -> Fact:
 
 
 def treated_by_vein(infections: Iterable[Fact], record: Record) -> Fact:
-    """Whether an infection, of whatever kind, is treated with an intravenous antibiotic (A-35: then it is serious)."""
+    """Whether an infection of any kind, or fever, is treated with an intravenous antibiotic (A-35: then it is serious)."""
     infection = any_of(infections)
     if is_no(infection):
         return infection
@@ -464,7 +467,9 @@ def overweight(on_record: Fact, weight: Fact, height: Fact, bmi: Fact, record: R
         return on_record
     value = _bmi(weight, height, bmi)
     birth = record.birth
-    if value is None or isinstance(birth, Cause):
+    if isinstance(birth, Cause):
+        return Missing((birth,))
+    if value is None:
         causes = tuple(c for f in (weight, height) if not isinstance(f, Known) for c in f.causes)
         return Missing(causes) if causes else on_record
     sex = record.sex.value if isinstance(record.sex, Known) and isinstance(record.sex.value, str) else None

@@ -12,8 +12,10 @@ from datetime import date
 from decimal import Decimal
 from typing import Protocol
 
+import msgspec
+
 from guideline.doses import Form, OrderedDose
-from guideline.values import Cause, Fact, Interval, Reason
+from guideline.values import Cause, Fact, Interval, Missing, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,7 @@ class Birth:
     written: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """One usable result, in the fact's one unit. ``low``/``high`` are the laboratory's own reference range.
 
     ``moment`` orders the results of one day; ``None`` where only the day is known. ``alone``: no other result of the
@@ -44,8 +45,7 @@ class Reading:
     alone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Unusable:
+class Unusable(msgspec.Struct, frozen=True):
     """A result that is there but cannot be used, and why."""
 
     reason: Reason
@@ -54,8 +54,7 @@ class Unusable:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """One result in words: ``positive``, ``negative`` or ``unclear``."""
 
     meaning: str
@@ -63,8 +62,7 @@ class Answer:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(msgspec.Struct, frozen=True):
     """The results of one question, newest first, and why there may be more (``None``: answered in full)."""
 
     answers: tuple[Answer, ...]
@@ -75,8 +73,7 @@ INTRAVENOUS = "antibiotic-intravenous"
 """What an antibiotic that is given into a vein is called besides its own name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """One dated entry of a list: a vaccination, a planned operation."""
 
     concepts: frozenset[str]
@@ -138,6 +135,9 @@ class Draft:
     mg_per_ml: Decimal | None = None
 
 
+Newest = tuple[Reading | None, Missing | None, tuple[Cause, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """The whole record of one child as of one day.
@@ -160,3 +160,5 @@ class Record:
     taken: tuple[Event, ...] = ()
     ends: tuple[Event, ...] = ()
     notes: tuple[str, ...] = ()
+    newest: dict[str, Newest] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The newest result of each analyte as ``derive.newest`` found it: many facts ask for it."""

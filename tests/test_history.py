@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from guideline import history
@@ -185,8 +186,8 @@ def test_without_any_upper_limit_there_is_no_multiple() -> None:
 
 def test_a_bound_gives_a_bounded_multiple() -> None:
     limit = D(40)
-    low = replace(below("20"), high=limit)
-    high = replace(above("200"), high=limit)
+    low = msgspec.structs.replace(below("20"), high=limit)
+    high = msgspec.structs.replace(above("200"), high=limit)
     assert _value(history.times_upper("alt", record(alt=results(low)), 98, POLICY)).high == D("0.5")
     assert _value(history.times_upper("alt", record(alt=results(high)), 98, POLICY)).low == D(5)
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from cds_service.app import create_app
+from cds_service.replay import main as replay
 from cds_service.settings import Settings
 from cds_service.workbench.routes import SAMPLES
 
@@ -28,8 +33,9 @@ def test_outside_demo_mode_nothing_of_it_answers(path: str) -> None:
     assert answer.get_json()["resourceType"] == "OperationOutcome"
 
 
-def test_outside_demo_mode_nothing_is_explained() -> None:
-    answer = create_app(Settings()).test_client().post("/demo/explain", json={})
+@pytest.mark.parametrize("path", ["/demo/explain", "/demo/sample"])
+def test_outside_demo_mode_nothing_is_explained_or_saved(path: str) -> None:
+    answer = create_app(Settings()).test_client().post(path, json={})
     assert answer.status_code == 404
     assert answer.get_json()["resourceType"] == "OperationOutcome"
 
@@ -106,6 +112,46 @@ def test_what_is_no_hook_request_is_refused_with_a_cure(demo: FlaskClient, body:
     answer = demo.post("/demo/explain", json=body)
     assert answer.status_code == 400
     assert "order-sign" in answer.get_json()["issue"][0]["diagnostics"]
+
+
+# --- a whole sample -------------------------------------------------------------------------------
+
+
+def saved(demo: FlaskClient, request: object, name: str = "my-case", title: str = "A title") -> TestResponse:
+    return demo.post("/demo/sample", query_string={"name": name, "title": title}, json=request)
+
+
+@pytest.mark.parametrize("sample", ["tofa-exactly-20kg", "view-bari-egfr-38", "prescribe-stu3"])
+def test_a_saved_sample_is_whole_and_replays(demo: FlaskClient, sample: str, tmp_path: Path) -> None:
+    request = json.loads((SAMPLES / sample / "request.json").read_bytes())
+    answer = saved(demo, request)
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="my-case.zip"'
+    with ZipFile(BytesIO(answer.data)) as packed:
+        assert sorted(packed.namelist()) == [
+            f"my-case/{n}" for n in ("case.yaml", "request.json", "response.json")
+        ]
+        packed.extractall(tmp_path)
+    assert json.loads((tmp_path / "my-case" / "request.json").read_bytes()) == request
+    stored = json.loads((SAMPLES / sample / "response.json").read_bytes())
+    assert json.loads((tmp_path / "my-case" / "response.json").read_bytes()) == stored
+    assert replay([str(tmp_path)]) == 0
+    assert saved(demo, request).data == answer.data
+
+
+def test_a_request_without_a_date_gets_the_day_of_the_call(demo: FlaskClient) -> None:
+    request = json.loads((SAMPLES / "tofa-exactly-20kg" / "request.json").read_bytes())
+    del request["extension"]
+    with ZipFile(BytesIO(saved(demo, request).data)) as packed:
+        kept = json.loads(packed.read("my-case/request.json"))
+    assert kept["extension"]["org.jaki-cds"]["asOf"] == datetime.now(UTC).date().isoformat()
+
+
+@pytest.mark.parametrize("name", ["", "../up", "A b", "x" * 80])
+def test_a_name_that_is_no_folder_is_refused(demo: FlaskClient, name: str) -> None:
+    request = json.loads((SAMPLES / "tofa-exactly-20kg" / "request.json").read_bytes())
+    answer = saved(demo, request, name)
+    assert answer.status_code == 400
+    assert "small letters" in answer.get_json()["issue"][0]["diagnostics"]
 
 
 def test_a_file_that_the_browser_has_already_is_sent_again(demo: FlaskClient) -> None:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+from zipfile import ZipFile
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from werkzeug.serving import make_server
 
 from cds_service.app import create_app
+from cds_service.replay import main as replay
 from cds_service.settings import Settings
 from cds_service.workbench.routes import SAMPLES
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
 CHROMIUM = shutil.which("chromium")
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+HERE = Path(__file__).parent
+AXE = HERE / "vendor" / "axe.min.js"
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -101,6 +109,9 @@ def test_a_sample_is_chosen_and_its_cards_are_drawn(page: Page) -> None:
     expect(card.locator("h3")).to_contain_text("haemoglobin (10 g/dL)")
     expect(card.locator(".detail li strong").first).to_contain_text("Do not start at this value")
     expect(card.get_by_role("link")).to_have_attribute("href", "https://www.sparn.scot.nhs.uk/")
+    expect(card.get_by_label("Reason for dismissing").locator("option")).not_to_have_count(0)
+    expect(card).to_have_css("border-top-color", "rgb(168, 11, 27)")
+    expect(page.locator("article.card.info").first).to_have_css("border-top-color", "rgb(11, 79, 138)")
     expect(page.locator("#cards-status")).to_contain_text("critical")
     assert page.url.endswith("/?sample=tofa-init-all-limits-uk")
 
@@ -117,6 +128,91 @@ def test_a_request_is_pasted_and_a_bad_one_is_told(page: Page) -> None:
     page.get_by_role("button", name="Use this request").click()
     expect(page.locator("article.card")).not_to_have_count(0)
     expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def pasted(page: Page, text: str) -> None:
+    page.goto("/")
+    page.locator("summary", has_text="Paste a request").click()
+    page.get_by_label("A whole hook request").fill(text)
+    page.get_by_role("button", name="Use this request").click()
+
+
+def test_a_request_of_stu3_or_out_of_a_capture_is_taken_and_a_bundle_is_told_apart(page: Page) -> None:
+    stu3 = (SAMPLES / "prescribe-stu3" / "request.json").read_text()
+    pasted(page, json.dumps({"request": {"method": "POST", "body": stu3}}))
+    expect(page.locator("article.card").first).to_contain_text("TOFA-DOSE-04")
+    page.get_by_label("Dose, mg").fill("4")
+    expect(page.locator("#why")).to_contain_text("The draft against it: match")
+    pasted(page, '{"resourceType": "Bundle"}')
+    expect(page.get_by_role("alert")).to_contain_text("This is a FHIR Bundle, no hook request")
+    pasted(page, '{"hook": "order-dispatch"}')
+    expect(page.get_by_role("alert")).to_contain_text("The member hook must be one of medication-prescribe")
+
+
+def test_the_empty_page_offers_children_to_start_with(page: Page) -> None:
+    page.goto("/")
+    page.get_by_role("link", name="Neutrophils too low for a start").click()
+    expect(page.locator("article.card.critical h3")).to_contain_text("neutrophils")
+    expect(page.get_by_text("Start with one of these")).to_have_count(0)
+    page.get_by_role("button", name="Next").click()
+    expect(page.get_by_label("Sample child")).not_to_have_value("tofa-init-neutrophils-1.1")
+    page.get_by_role("button", name="Previous").click()
+    expect(page.get_by_label("Sample child")).to_have_value("tofa-init-neutrophils-1.1")
+
+
+def test_the_age_is_changed_in_years_and_months(page: Page) -> None:
+    opened(page, "bari-jdm-01")  # as of 1 June 2026
+    page.get_by_label("Age, years").fill("6")
+    page.get_by_label("and months").fill("0")
+    page.get_by_label("and months").press("Tab")
+    expect(page.get_by_label("Birth date")).to_have_value("2020-06-01")
+    expect(page.locator("#age")).to_have_text("6 years 0 months on 2026-06-01.")
+    expect(page.locator("#why")).to_contain_text("Guideline dose: 4 mg once daily [BARI-JDM-02]")
+    page.get_by_label("Age, years").fill("five")
+    page.get_by_label("Age, years").press("Tab")
+    expect(page.get_by_label("Age, years")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("Birth date")).to_have_value("2020-06-01")
+
+
+def test_height_and_a_result_that_was_not_there_change_the_calculation(page: Page) -> None:
+    opened(page, "view-bari-egfr-38")
+    page.get_by_role("textbox", name="height", exact=True).fill("150")
+    expect(page.locator("#pictures")).to_contain_text("36 × 150 cm ÷ 135 µmol/L = 40")
+    page.locator("summary", has_text="Results that are not in the request").click()
+    page.get_by_role("textbox", name="CK", exact=True).fill("2400")
+    expect(page.locator("#pictures figure", has_text="CK: 2400 U/L")).to_have_count(1)
+
+
+def test_the_hook_is_changed_and_the_drafts_come_back(page: Page) -> None:
+    opened(page, "tofa-exactly-20kg")
+    page.get_by_label("Hook", exact=True).select_option("patient-view")
+    expect(page.locator("#cards-status")).to_contain_text("No card")
+    expect(page.locator("#drafts-box")).to_be_hidden()
+    page.get_by_label("Hook", exact=True).select_option("order-sign")
+    expect(page.locator("article.card").first).to_contain_text("TOFA-DOSE-04")
+    expect(page.locator("#log")).to_contain_text("POST /cds-services/jaki-order-sign (changed): 200")
+    page.get_by_label("Hook", exact=True).select_option("medication-prescribe")
+    expect(page.locator("#log")).to_contain_text(
+        "POST /cds-services/jaki-medication-prescribe (changed): 200"
+    )
+    assert "draftOrders" not in request_of(page)["context"]  # type: ignore[operator]
+
+
+def test_another_drug_is_drafted_and_a_draft_removed(page: Page) -> None:
+    opened(page, "tofa-exactly-20kg")
+    page.get_by_label("Drug").select_option(label="baricitinib")
+    expect(page.locator("article.card").first).to_contain_text("Baricitinib")
+    page.get_by_label("Draft another medicine").select_option(label="ruxolitinib")
+    expect(page.get_by_role("group", name="Draft 2")).to_be_visible()
+    expect(page.locator("#cards")).to_contain_text("IND-RUXO-03")
+    assert request_of(page)["context"]["selections"] == [  # type: ignore[index]
+        "MedicationRequest/draft-1",
+        "MedicationRequest/draft-2",
+    ]
+    page.get_by_role("button", name="Remove draft 1").click()
+    expect(page.get_by_role("group", name="Draft 2")).to_have_count(0)
+    expect(page.locator("#why h3")).to_have_count(1)
+    expect(page.locator("#why h3")).to_have_text("ruxolitinib, MedicationRequest/draft-2")
 
 
 def test_controls_change_the_request_and_the_cards(page: Page) -> None:
@@ -195,15 +291,35 @@ def test_the_pictures_show_the_child_and_the_guideline(page: Page) -> None:
     expect(dose.locator("circle.child")).to_have_count(1)
 
 
+def test_a_plan_shows_what_is_overdue_and_to_come(page: Page) -> None:
+    opened(page, "view-bari-egfr-38")
+    page.get_by_label("Evaluated as of").fill("2027-06-01")
+    plan = page.locator("#pictures figure", has_text="Monitoring plan")
+    expect(plan.locator("circle.overdue")).to_have_count(1)
+    expect(plan.get_by_role("img", name="next regular check 2026-08-17: overdue")).to_be_visible()
+    page.get_by_label("Evaluated as of").fill("2026-08-17")
+    expect(plan.locator("circle.due")).to_have_count(1)
+
+
+def test_a_band_is_named_and_not_told_by_its_colour_alone(page: Page) -> None:
+    opened(page, "tofa-init-all-limits-uk")
+    neutrophils = page.locator("#pictures figure", has_text="neutrophils:").first
+    expect(neutrophils.locator("text.band-name")).to_have_text(["TOFA-INIT-02 critical"])
+    neutrophils.get_by_text("Bands and values").click()
+    expect(neutrophils.locator("details li").first).to_contain_text("1.2 ×10⁹/L or less, critical")
+
+
 def test_why_tells_facts_with_their_resource_and_rows_with_their_citation(page: Page) -> None:
     opened(page, "tofa-exactly-20kg")
     page.get_by_text("Facts (").click()
     expect(page.locator("#why tr", has_text="Observation/weight-1").first).to_contain_text("20 kg")
     row = page.locator("#why tr", has_text="TOFA-DOSE-04").first
     expect(row).to_contain_text("5.3, first dose table, row 2")
+    unused = page.locator("#why details", has_text="Resources that were not used")
+    expect(unused.locator("tr", has_text="Condition/condition-2")).to_contain_text("in no table")
 
 
-def test_request_and_response_are_shown_copied_and_saved(page: Page) -> None:
+def test_request_and_response_are_shown_copied_and_saved(page: Page, tmp_path: Path) -> None:
     opened(page, "tofa-exactly-20kg")
     assert request_of(page) == json.loads((SAMPLES / "tofa-exactly-20kg" / "request.json").read_text())
     assert json.loads(page.locator("#raw-response").text_content() or "")["cards"]
@@ -212,28 +328,31 @@ def test_request_and_response_are_shown_copied_and_saved(page: Page) -> None:
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied.startswith("curl -sS -X POST 'http://127.0.0.1:")
     assert "/cds-services/jaki-order-select'" in copied
+    page.get_by_label("Name of the sample").fill("Not a name")
+    page.get_by_role("button", name="Save as sample").click()
+    expect(page.locator("#raw-status")).to_contain_text("made of small letters")
+    page.get_by_label("Name of the sample").fill("my-case")
     with page.expect_download() as saved:
         page.get_by_role("button", name="Save as sample").click()
-    assert json.loads(saved.value.path().read_text()) == request_of(page)
+    expect(page.locator("#raw-status")).to_have_text("Saved as my-case.zip.")
+    assert saved.value.suggested_filename == "my-case.zip"
+    with ZipFile(saved.value.path()) as packed:
+        assert json.loads(packed.read("my-case/request.json")) == request_of(page)
+        packed.extractall(tmp_path)
+    assert replay([str(tmp_path / "my-case")]) == 0
 
 
 def test_text_of_a_record_stays_text(page: Page) -> None:
     request = json.loads((SAMPLES / "tofa-exactly-20kg" / "request.json").read_text())
     evil = "<img src=x onerror=alert(1)> **bold** [a](javascript:alert(1))"
     request["prefetch"]["conditions"]["entry"][1]["resource"]["code"]["text"] = evil
-    page.goto("/")
-    page.locator("summary", has_text="Paste a request").click()
-    page.get_by_label("A whole hook request").fill(json.dumps(request))
-    page.get_by_role("button", name="Use this request").click()
+    pasted(page, json.dumps(request))
     expect(page.locator("#conditions")).to_contain_text(evil)
     assert page.locator("img[src=x], a[href^=javascript]").count() == 0
 
 
 def test_a_refusal_is_shown_as_one(page: Page) -> None:
-    page.goto("/")
-    page.locator("summary", has_text="Paste a request").click()
-    page.get_by_label("A whole hook request").fill('{"hook": "order-sign"}')
-    page.get_by_role("button", name="Use this request").click()
+    pasted(page, '{"hook": "order-sign"}')
     expect(page.locator("#cards .problem")).to_contain_text("400:")
     expect(page.locator("#cards-status")).to_contain_text("nothing was checked")
 
@@ -247,18 +366,108 @@ def test_the_keyboard_reaches_the_cards_first(page: Page) -> None:
     assert page.evaluate("document.activeElement.closest('#cards') !== null")
 
 
-@pytest.mark.parametrize(("sample", "width"), [("tofa-exactly-20kg", 1280), ("view-bari-egfr-38", 360)])
+def test_everything_is_done_by_keyboard(page: Page) -> None:
+    """Choose a child, change the weight, take the suggestion, dismiss a card: no mouse."""
+    page.goto("/")
+
+    def tab_to(words: str, most: int = 60) -> None:
+        told = """() => { const at = document.activeElement;
+            return at.labels?.[0]?.textContent ?? at.getAttribute('aria-label') ?? at.textContent; }"""
+        for _ in range(most):
+            page.keyboard.press("Tab")
+            if words in page.evaluate(told):
+                return
+        raise AssertionError(f"the keyboard does not reach {words}")
+
+    tab_to("Sample child")
+    page.keyboard.type("Exactly 20 kg")
+    expect(page.get_by_label("Sample child")).to_have_value("tofa-exactly-20kg")
+    page.keyboard.press("Tab")
+    expect(page.locator("article.card")).not_to_have_count(0)
+    tab_to("weight")  # what stands in a field is selected on the way in, so typing replaces it
+    page.keyboard.type("41")
+    expect(page.locator("#why")).to_contain_text("TOFA-DOSE-05")
+    answered(page)
+    tab_to("Set the dose to", most=120)
+    page.keyboard.press("Enter")
+    expect(page.locator("#log")).to_contain_text("feedback: 200; accepted:")
+    expect(page.locator("#cards-heading")).to_be_focused()
+    tab_to("Dismiss:")
+    page.keyboard.press("Enter")
+    expect(page.locator("article.card.gone p")).to_be_focused()
+
+
+def test_a_screen_reader_hears_what_is_there(page: Page) -> None:
+    opened(page, "tofa-dose-03-adult-dose")
+    card = page.get_by_role(
+        "article", name="Tofacitinib in JIA: 3.2 mg twice daily; drafted 5 mg twice daily"
+    )
+    expect(card.get_by_role("heading", level=3)).to_have_count(1)
+    expect(card.get_by_role("button", name="Dismiss: Tofacitinib in JIA: 3.2 mg twice daily")).to_be_visible()
+    expect(page.get_by_role("status").first).to_have_text("2 cards: 1 warning, 1 info.")
+    for name in ("Cards", "Pictures", "Why", "Request and response", "Request log"):
+        expect(page.get_by_role("region", name=name, exact=True)).to_be_visible()
+    expect(page.get_by_role("group", name="weight", exact=True).get_by_label("weight, date")).to_be_visible()
+    expect(page.get_by_role("navigation", name="On this page").get_by_role("link")).to_have_count(5)
+
+
+def test_every_sample_opens_by_its_address(page: Page) -> None:
+    names = sorted(path.parent.name for path in SAMPLES.glob("*/request.json"))
+    for name in names:
+        page.goto(f"/?sample={name}")
+        expect(page.locator("#cards-status")).to_have_text(re.compile(r"^(\d+ cards?: |No card: )"))
+        expect(page.get_by_label("Sample child")).to_have_value(name)
+        expect(page.locator("#cards .problem")).to_have_count(0)
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(
+    "sample", [None, "tofa-exactly-20kg", "view-bari-egfr-38", "tofa-init-all-limits-uk"]
+)
 def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(
-    page: Page, sample: str, width: int
+    page: Page, sample: str | None, width: int
 ) -> None:
     page.set_viewport_size({"width": width, "height": 800})
-    opened(page, sample)
+    if sample:
+        opened(page, sample)
+    else:
+        page.goto("/")
     page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     grave = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
     assert not grave
+
+
+SANDBOX_PAGE = b"<!doctype html><title>Another origin</title><p>Plays the sandbox</p>"
+
+
+def test_a_page_of_another_origin_does_what_the_sandbox_does(browser: Browser, base: str) -> None:
+    """With the browser's own preflights: tokens on discovery, hooks and feedback, searches by POST, readable errors."""
+
+    def other(environ: object, start: StartResponse) -> list[bytes]:
+        start("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+        return [SANDBOX_PAGE]
+
+    server = make_server("127.0.0.1", 0, other, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        found = page.evaluate((HERE / "other_origin.js").read_text(encoding="utf-8"), base)
+        page.close()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert found["metadata"]["body"]["fhirVersion"] == "4.0.1"
+    assert found["cards"]["status"] == 200
+    assert "Tofacitinib" in found["cards"]["body"]["cards"][0]["summary"]
+    assert found["feedback"] == {"status": 200, "body": {}}
+    assert found["refused"]["status"] == 400
+    assert "draftOrders" in found["refused"]["body"]["issue"][0]["diagnostics"]
 
 
 @pytest.mark.parametrize("width", [360, 1280])

@@ -34,6 +34,8 @@ FONT = Path(__file__).parent / "fonts" / "plot-sans.ttf"
 FONT_NAME = "jaki-cds Plot Sans"
 NEAR = Decimal("2.5")
 """Limits further up than this multiple of the highest result are left out of the picture."""
+LEAST_SPAN = Decimal("0.4")
+"""Of the highest value: a small change is not drawn as a large one."""
 COLOURS = {
     "critical": "#f3b4ba",
     "warning": "#f9d9a8",
@@ -179,6 +181,8 @@ def _series(order: Json, result: Json) -> Canvas:
     ends = [end for band in result["bands"] for end in (band["low"], band["high"]) if end is not None]
     near = [end for end in ends if end <= max(values) * NEAR]
     low, high = min(values + near), max(values + near)
+    missing = max(Decimal(0), abs(high) * LEAST_SPAN - (high - low))
+    low, high = low - missing / 2, high + missing / 2
     room = (high - low or abs(high) or Decimal(1)) * ROOM
     low, high = max(Decimal(0), low - room), high + room
     x = _scale(Decimal(first), Decimal(max(*days, first + 1)), LEFT, RIGHT)
@@ -188,7 +192,7 @@ def _series(order: Json, result: Json) -> Canvas:
         bottom = y(low if band["low"] is None else band["low"])
         canvas.rect(LEFT, top, RIGHT - LEFT, max(0.0, bottom - top), COLOURS[band["severity"]])
     canvas.line([(LEFT, TOP), (LEFT, BOTTOM), (RIGHT, BOTTOM)], "#66737f")
-    _labels(canvas, sorted({min(values), max(values), *near}), y)
+    _labels(canvas, [*sorted(near), max(values), min(values)], y)
     if start is not None:
         canvas.line([(x(Decimal(start)), TOP), (x(Decimal(start)), BOTTOM)], "#5b2a86", "5 3")
         canvas.text(x(Decimal(start)) + 3, TOP + 10, "start")
@@ -201,11 +205,12 @@ def _series(order: Json, result: Json) -> Canvas:
 
 
 def _labels(canvas: Canvas, values: list[Decimal], y: Callable[[Decimal], float]) -> None:
-    last: float | None = None
+    """The values at their places, limits before results; one that would touch another is left out."""
+    taken: list[float] = []
     for value in values:
-        if last is None or last - y(value) >= LABEL_GAP:
-            last = y(value)
-            canvas.text(LEFT - 5, last + 4, rounded(value, 2), "end")
+        if all(abs(at - y(value)) >= LABEL_GAP for at in taken):
+            taken.append(y(value))
+            canvas.text(LEFT - 7, y(value) + 4, rounded(value, 2), "end")
 
 
 def _middle(point: Json) -> Decimal:

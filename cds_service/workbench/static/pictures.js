@@ -5,6 +5,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 360;
 const LEFT = 44;
 const RIGHT = 348;
+const LEAST_SPAN = 0.4; // of the highest value
 const GRAVE = { none: 0, info: 1, warning: 2, critical: 3 };
 
 function svg(name, attributes = {}, text) {
@@ -29,8 +30,9 @@ export function draw(found) {
   const parts = [];
   for (const order of found.pictures ?? []) {
     const made = element("div", [element("h3", `${order.drug}, ${order.order}`)]);
+    const running = found.orders?.find((each) => each.order === order.order)?.running ?? false;
     const doses = element("div", [], { class: "figures" });
-    doses.append(...order.doses.map(doseBands));
+    doses.append(...order.doses.map((each) => doseBands(each, running)));
     if (order.egfr) doses.append(egfr(order.egfr));
     if (order.plan) doses.append(plan(order.plan, order.asOf));
     const results = element("div", [], { class: "figures" });
@@ -58,24 +60,31 @@ function series(result, order) {
   const values = points.map((p) => p.value);
   const near = limits.filter((v) => v <= Math.max(...values) * 2.5);
   let bottom = Math.min(...values, ...near), top = Math.max(...values, ...near);
+  const missing = Math.abs(top) * LEAST_SPAN - (top - bottom);
+  if (missing > 0) { top += missing / 2; bottom -= missing / 2; } // a small change is not drawn as a large one
   const margin = (top - bottom || Math.abs(top) || 1) * 0.15;
   bottom = Math.max(0, bottom - margin);
   top += margin;
   const x = (at) => LEFT + ((at - first) / (last - first)) * (RIGHT - LEFT - 8);
   const y = (value) => 150 - ((Math.min(Math.max(value, bottom), top) - bottom) / (top - bottom)) * 140;
+  const named = [];
   for (const band of [...result.bands].sort((a, b) => GRAVE[a.severity] - GRAVE[b.severity])) {
     const low = y(band.low ?? bottom), high = y(band.high ?? top);
     const box = svg("rect", { x: LEFT, y: high, width: RIGHT - LEFT, height: Math.max(0, low - high), class: `band-${band.severity}` });
     box.append(svg("title", {}, `${band.row}: ${band.words}: ${band.say}`));
     picture.append(box);
+    const middle = (low + high) / 2 + 3;
+    if (low - high > 9 && !named.some((y) => Math.abs(y - middle) < 10)) {
+      named.push(middle);
+      picture.append(svg("text", { x: RIGHT - 4, y: middle, "text-anchor": "end", class: "band-name" }, `${band.row} ${WORDS[band.severity]}`));
+    }
   }
   picture.append(svg("path", { d: `M${LEFT} 10V150H${RIGHT}`, class: "axis" }));
-  const ticks = [...new Set([Math.min(...values), Math.max(...values), ...near])].sort((a, b) => a - b);
-  let lastTick = Infinity;
-  for (const tick of ticks) {
-    if (lastTick - y(tick) < 12 && lastTick !== Infinity) continue;
-    picture.append(svg("text", { x: LEFT - 4, y: y(tick) + 4, "text-anchor": "end" }, round(tick)));
-    lastTick = y(tick);
+  const taken = [];
+  for (const tick of [...near, Math.max(...values), Math.min(...values)]) { // limits first: a value can be read elsewhere
+    if (taken.some((at) => Math.abs(at - y(tick)) < 12)) continue;
+    taken.push(y(tick));
+    picture.append(svg("text", { x: LEFT - 7, y: y(tick) + 4, "text-anchor": "end" }, round(tick)));
   }
   if (order.start && days(order.start) >= first) {
     const at = x(days(order.start));
@@ -104,15 +113,15 @@ function bandsInWords(result) {
 
 // --- dose bands -----------------------------------------------------------------------------------
 
-function doseBands(picture) {
+function doseBands(picture, running) {
   const limits = picture.bands.flatMap((b) => [b.low, b.high]).filter((v) => v !== null);
   const top = Math.max(...limits, picture.value ?? 0) * 1.25;
   const doses = picture.bands.map((b) => b.mgPerDay ?? 0);
   const highest = Math.max(...doses, picture.draftedMgPerDay ?? 0) * 1.15 || 1;
   const own = picture.bands.find((b) => b.own && b.dose);
   const caption = `${picture.title}`;
-  const words = picture.value === null ? `The child's ${picture.axis} is not known.` : `The child: ${round(picture.value)} ${picture.unit}.`;
-  const drafted = picture.draftedMgPerDay === null ? "No dose that can be read is drafted." : `Drafted: ${round(picture.draftedMgPerDay)} mg per day.`;
+  const words = picture.value === null ? `The child's ${picture.axis} is not known.` : `The child: ${`${round(picture.value)} ${picture.unit}`.trim()}.`;
+  const drafted = running ? "Nothing is being ordered." : picture.draftedMgPerDay === null ? "No dose that can be read is drafted." : `Drafted: ${round(picture.draftedMgPerDay)} mg per day.`;
   const [made, image] = figure(caption, `${caption}. ${words} ${drafted} ${picture.state}`, 200);
   const x = (v) => LEFT + (Math.min(v, top) / top) * (RIGHT - LEFT);
   const y = (mg) => 155 - (mg / highest) * 140;
@@ -138,7 +147,7 @@ function doseBands(picture) {
     image.append(svg("path", { d: `M${at} 18V155`, class: "now" }));
     if (picture.draftedMgPerDay !== null) image.append(svg("circle", { cx: at, cy: y(picture.draftedMgPerDay), r: 6, class: "dot child" }));
   }
-  made.append(element("p", `${words} ${drafted} The line is the child, the point the draft.`, { class: "legend" }));
+  made.append(element("p", `${words} ${drafted} The line is the child${picture.draftedMgPerDay === null ? "" : ", the point the draft"}.`, { class: "legend" }));
   made.append(element("p", element("strong", picture.state), { class: "legend state" }));
   made.append(element("details", [element("summary", "Bands in words"), element("ul", picture.bands.map((b) =>
     element("li", `${b.words}: ${b.dose ?? b.say} [${b.row}, ${b.cite}]`)))]));

@@ -16,6 +16,18 @@ export function evaluationDate(request) {
   return asOf(request) || new Date().toISOString().slice(0, 10);
 }
 
+export const monthsOld = (born, on) => (Number(on.slice(0, 4)) - Number(born.slice(0, 4))) * 12
+  + Number(on.slice(5, 7)) - Number(born.slice(5, 7)) - (on.slice(8) < born.slice(8) ? 1 : 0);
+
+// The birthday of a child who is exactly so many months old; the last of the month where it has no such day.
+export function bornBefore(on, months) {
+  const [year, month, day] = on.split("-").map(Number);
+  const first = new Date(Date.UTC(year, month - 1 - months, 1));
+  const last = new Date(Date.UTC(first.getUTCFullYear(), first.getUTCMonth() + 1, 0)).getUTCDate();
+  first.setUTCDate(Math.min(day, last));
+  return first.toISOString().slice(0, 10);
+}
+
 export const patient = (request) => request.prefetch?.patient ?? null;
 
 export function needPatient(request) {
@@ -173,6 +185,39 @@ export const drafts = (request) =>
   resources(draftBundle(request)).filter((r) => /^Medication(Request|Order)$/.test(r.resourceType));
 
 export { drugWords };
+
+const DRAFTS = { "order-select": "draftOrders", "order-sign": "draftOrders", "medication-prescribe": "medications" };
+
+// The same child and drafts at another moment of prescribing; order-select then looks at all of the drafts.
+export function setHook(request, hook, bundle) {
+  request.hook = hook;
+  request.context ??= {};
+  for (const member of ["draftOrders", "medications", "selections"]) delete request.context[member];
+  if (!DRAFTS[hook]) return;
+  request.context[DRAFTS[hook]] = bundle ?? { resourceType: "Bundle", type: "collection" };
+  if (hook === "order-select") request.context.selections = drafts(request).map((r) => `${r.resourceType}/${r.id}`);
+}
+
+export function addDraft(request, system, code, label) {
+  const bundle = draftBundle(request);
+  const id = freshId(request, "draft");
+  bundle.entry = [...entries(bundle), { resource: {
+    resourceType: "MedicationRequest", id, status: "draft", intent: "order",
+    medicationCodeableConcept: { coding: [{ system, code, display: label }], text: label },
+    subject: { reference: `Patient/${request.context?.patientId}` },
+    authoredOn: evaluationDate(request),
+  } }];
+  if (request.context?.selections) request.context.selections.push(`MedicationRequest/${id}`);
+}
+
+export function removeDraft(request, order) {
+  const bundle = draftBundle(request);
+  const left = entries(bundle).filter((each) => each?.resource !== order);
+  if (left.length) bundle.entry = left;
+  else delete bundle.entry;
+  const name = `${order.resourceType}/${order.id}`;
+  if (request.context?.selections) request.context.selections = request.context.selections.filter((each) => each !== name);
+}
 
 export function setDrug(order, system, code, label, form) {
   delete order.medicationReference;

@@ -18,18 +18,28 @@ let request = null;
 let response = null;
 let sent = 0;
 let timer = null;
-let name = "request";
+let kept = null; // the drafts, while a hook without drafts is tried
 
 // --- choosing a request ---------------------------------------------------------------------------
 
+function problemOf(value) {
+  if (!value || typeof value !== "object" || Array.isArray(value)) return "A hook request is a JSON object.";
+  if (value.resourceType) return `This is a FHIR ${value.resourceType}, no hook request; jaki-cds sample new makes one of a patient's Bundle.`;
+  if (!services.has(value.hook)) return `The member hook must be one of ${[...services.keys()].join(", ")}.`;
+  return "";
+}
+
 function open(value, title) {
-  const problem = !value || typeof value !== "object" || Array.isArray(value) ? "A hook request is a JSON object."
-    : !services.has(value.hook) ? `The member hook must be one of ${[...services.keys()].join(", ")}.` : "";
+  const problem = problemOf(value);
   showProblem(problem);
   if (problem) return;
   request = value;
-  name = title;
-  byId("controls-box").hidden = false;
+  kept = null;
+  byId("sample-name").value = title;
+  byId("raw-status").textContent = "";
+  byId("controls-box").hidden = byId("jumps").hidden = false;
+  for (const panel of document.querySelectorAll(".later")) panel.hidden = false;
+  byId("first")?.remove();
   fill();
   fire("opened");
 }
@@ -42,11 +52,24 @@ async function openSample(chosen) {
     if (!answer.ok) throw new Error(`There is no sample ${chosen}.`);
     const value = await answer.json();
     byId("sample").value = chosen;
+    tellNeighbours();
     history.replaceState(null, "", `/?sample=${encodeURIComponent(chosen)}`);
-    open(value, chosen);
+    open(value, `${chosen}-changed`);
   } catch (fault) {
     showProblem(`${fault.message} Choose one from the list.`);
   }
+}
+
+const names = [...byId("sample").options].map((each) => each.value).filter(Boolean);
+
+function tellNeighbours() {
+  const at = names.indexOf(byId("sample").value);
+  byId("previous").disabled = at < 1;
+  byId("next").disabled = at === names.length - 1;
+}
+
+for (const [id, step] of [["previous", -1], ["next", 1]]) {
+  byId(id).addEventListener("click", () => openSample(names[names.indexOf(byId("sample").value) + step]));
 }
 
 function showProblem(text) {
@@ -57,18 +80,21 @@ function showProblem(text) {
 byId("sample").addEventListener("change", (event) => openSample(event.target.value));
 byId("paste-use").addEventListener("click", () => {
   try {
-    open(JSON.parse(byId("paste").value), "pasted");
+    const value = JSON.parse(byId("paste").value);
+    const captured = value?.request?.body ?? value?.request; // what a tester's proxy wrote of a call
+    open(typeof captured === "string" ? JSON.parse(captured) : captured ?? value, "pasted");
     byId("sample").value = "";
+    tellNeighbours();
     history.replaceState(null, "", "/");
   } catch (fault) {
-    showProblem(`This is no JSON: ${fault.message}`);
+    showProblem(`This is no JSON: ${fault.message}. Paste the whole body of a hook call.`);
   }
 });
 
 // --- controls ---------------------------------------------------------------------------------------
 
 function fill() {
-  byId("hook-name").textContent = request.hook;
+  byId("hook").value = request.hook;
   byId("as-of").value = edit.asOf(request);
   const patient = edit.patient(request);
   const birth = patient?.birthDate ?? "";
@@ -80,8 +106,10 @@ function fill() {
     control.value.value = found.value;
     control.value.removeAttribute("aria-invalid");
     control.on.value = found.date;
-    control.unitText.textContent = found.unit ?? control.unitWords;
+    control.unitText.textContent = !found.unit || found.unit === control.unit ? control.unitWords : found.unit;
+    byId(found.value === "" ? "more-results" : "results").append(control.box);
   }
+  byId("more-count").textContent = byId("more-results").children.length;
   fillList("conditions", edit.conditions(request));
   fillList("medicines", edit.medicines(request));
   fillDrafts();
@@ -91,10 +119,13 @@ function tellAge(birth) {
   const on = edit.evaluationDate(request);
   let text = "No birth date is on record.";
   if (birth.length === 10) {
-    const months = (Number(on.slice(0, 4)) - Number(birth.slice(0, 4))) * 12 + Number(on.slice(5, 7)) - Number(birth.slice(5, 7)) - (on.slice(8) < birth.slice(8) ? 1 : 0);
-    text = `${Math.floor(months / 12)} years ${months % 12} months on ${on}.`;
+    const months = edit.monthsOld(birth, on);
+    text = months < 0 ? `Not yet born on ${on}.` : `${Math.floor(months / 12)} years ${months % 12} months on ${on}.`;
   } else if (birth) text = `Only ${birth} is on record.`;
   byId("age").textContent = text;
+  const months = birth.length === 10 ? edit.monthsOld(birth, on) : null;
+  byId("age-years").value = months === null || months < 0 ? "" : Math.floor(months / 12);
+  byId("age-months").value = months === null || months < 0 ? "" : months % 12;
 }
 
 function fillList(id, items) {
@@ -108,6 +139,7 @@ function fillList(id, items) {
 function fillDrafts() {
   const orders = edit.drafts(request);
   byId("drafts-box").hidden = !edit.draftBundle(request);
+  byId("draft-adder").hidden = !edit.draftBundle(request);
   byId("drafts").replaceChildren(...(orders.length ? orders.map(draftControls) : [element("p", "No medicine is drafted.", { class: "hint" })]));
 }
 
@@ -116,6 +148,7 @@ function draftControls(order, number) {
   const drug = element("select", [element("option", edit.drugWords(order), { value: "" }), ...drugs.map((d) => d.cloneNode(true))], { id: `${id}-drug` });
   const form = element("select", ["", "oral solution", "tablet"].map((f) => element("option", f || "as it is", { value: f })), { id: `${id}-form` });
   form.value = edit.formOf(order);
+  form.disabled = !order.medicationCodeableConcept?.coding?.length;
   const rename = () => {
     const chosen = drug.selectedOptions[0];
     const coding = order.medicationCodeableConcept?.coding?.[0];
@@ -124,10 +157,13 @@ function draftControls(order, number) {
     const split = target.lastIndexOf("|");
     const label = chosen.value ? chosen.textContent : coding.display ?? edit.drugWords(order);
     edit.setDrug(order, target.slice(0, split), target.slice(split + 1), label, form.value);
+    form.disabled = false;
     changed();
   };
   drug.addEventListener("change", rename);
   form.addEventListener("change", rename);
+  const away = element("button", "Remove", { type: "button", "aria-label": `Remove draft ${number + 1}` });
+  away.addEventListener("click", () => { edit.removeDraft(request, order); changed(); fillDrafts(); byId("draft-new").focus(); });
   const made = element("div", [element("div", [
     labelled("Drug", drug), labelled("Form", form)], { class: "grid" })], { class: "draft", role: "group", "aria-label": `Draft ${number + 1}` });
   const lines = order.dosageInstruction?.length ? order.dosageInstruction : [{}];
@@ -148,6 +184,7 @@ function draftControls(order, number) {
     const every = now.period && (now.period !== 1 || now.periodUnit !== "d") ? `Times every ${now.period} ${now.periodUnit}` : "Times a day";
     made.append(element("div", [labelled(`Dose, ${now.unit}`, value), labelled(now.when ? `Taken at ${now.when}` : every, frequency)], { class: "grid" }));
   });
+  made.append(element("p", away, { class: "buttons" }));
   return made;
 }
 
@@ -156,6 +193,33 @@ function labelled(words, control) {
 }
 
 byId("as-of").addEventListener("change", (event) => { edit.setAsOf(request, event.target.value); tellAge(edit.patient(request)?.birthDate ?? ""); changed(); });
+byId("hook").addEventListener("change", (event) => {
+  kept = edit.draftBundle(request) ?? kept;
+  edit.setHook(request, event.target.value, kept);
+  fillDrafts();
+  changed();
+});
+byId("draft-new").addEventListener("change", (event) => {
+  const chosen = event.target.selectedOptions[0];
+  if (!chosen.value) return;
+  const split = chosen.value.lastIndexOf("|");
+  edit.addDraft(request, chosen.value.slice(0, split), chosen.value.slice(split + 1), chosen.textContent);
+  event.target.value = "";
+  changed();
+  fillDrafts();
+});
+for (const id of ["age-years", "age-months"]) {
+  byId(id).addEventListener("change", () => {
+    const [years, months] = ["age-years", "age-months"].map((each) => byId(each).value.trim() || "0");
+    const fine = [years, months].every((each) => /^[0-9]{1,3}$/.test(each));
+    byId(id).toggleAttribute("aria-invalid", false);
+    if (!fine) { byId(id).setAttribute("aria-invalid", "true"); return; }
+    edit.needPatient(request).birthDate = edit.bornBefore(edit.evaluationDate(request), Number(years) * 12 + Number(months));
+    byId("birth-date").value = edit.patient(request).birthDate;
+    tellAge(edit.patient(request).birthDate);
+    changed();
+  });
+}
 byId("birth-date").addEventListener("change", (event) => {
   if (event.target.value) edit.needPatient(request).birthDate = event.target.value;
   else delete edit.needPatient(request).birthDate;
@@ -203,7 +267,6 @@ async function fire(why) {
   const mine = (sent += 1);
   const body = JSON.stringify(request, null, 1);
   byId("raw-request").textContent = JSON.stringify(request, null, 2);
-  byId("copy-curl").disabled = byId("save-sample").disabled = false;
   const started = performance.now();
   try {
     const [answer, explained] = await Promise.all([
@@ -247,10 +310,12 @@ function showCards(cards) {
   byId("cards").replaceChildren(...cards.map(cardNode));
 }
 
+const MARKS = { critical: "✕", warning: "!", info: "i" };
+
 function cardNode(card) {
   const title = `card-${card.uuid}`;
   const made = element("article", [], { class: `card ${card.indicator}`, "aria-labelledby": title });
-  made.append(element("span", card.indicator, { class: "indicator" }), element("h3", card.summary, { id: title }));
+  made.append(element("p", [element("span", MARKS[card.indicator] ?? "", { class: "mark", "aria-hidden": "true" }), element("span", card.indicator, { class: "indicator" })], { class: "grade" }), element("h3", card.summary, { id: title }));
   if (card.detail) {
     const detail = element("div", [], { class: "detail" });
     detail.append(render(card.detail));
@@ -315,6 +380,7 @@ async function feedback(item, words) {
 
 // --- why ------------------------------------------------------------------------------------------------
 
+const GRADES = ["critical", "warning", "info"];
 const OUTCOMES = { hit: "Rows that apply", "outside-guideline": "Outside the guideline", "cannot-assess": "Rows that could not be assessed", clear: "Rows that do not apply" };
 
 function showWhy(found) {
@@ -324,13 +390,15 @@ function showWhy(found) {
     if (!order.assessed) { parts.push(element("p", "Not assessed: it names another patient, or its drug is not covered or could not be resolved.")); continue; }
     parts.push(element("p", doseWords(order)));
     for (const [outcome, heading] of Object.entries(OUTCOMES)) {
-      const rows = order.rows.filter((r) => r.outcome === outcome);
-      if (rows.length) parts.push(detailsTable(`${heading} (${rows.length})`, ["Row", "Rule", "Says", "Citation"],
-        rows.map((r) => [link2(r), `${r.rule}${r.decidedBy.length ? ` (decided by ${r.decidedBy.join(", ")})` : ""}`, r.say ?? "", r.cite ?? ""]), outcome === "hit"));
+      const rows = order.rows.filter((r) => r.outcome === outcome).sort((a, b) => GRADES.indexOf(a.severity) - GRADES.indexOf(b.severity));
+      if (rows.length) parts.push(detailsTable(`${heading} (${rows.length})`, ["Row", "Shown as", "Rule", "Says", "Citation"],
+        rows.map((r) => [link2(r), element("span", `${r.severity ?? ""} ${r.kind ?? ""}`, { class: `shown ${r.severity}` }), `${r.rule}${r.decidedBy.length ? ` (decided by ${r.decidedBy.join(", ")})` : ""}`, r.say ?? "", r.cite ?? ""]), outcome === "hit"));
     }
     parts.push(detailsTable(`Facts (${Object.keys(order.facts).length})`, ["Fact", "Value", "Read from"],
       Object.entries(order.facts).map(([fact, f]) => [f.title ?? fact, factWords(f), (f.evidence ?? []).map((e) => [e.source, e.date, e.note].filter(Boolean).join(", ")).join("; ")])));
   }
+  if (found.rejected?.length) parts.push(detailsTable(`Resources that were not used (${found.rejected.length})`, ["Resource", "Why"], found.rejected.map((r) => [r.resource, `${r.why}${r.fact ? ` (for ${r.fact})` : ""}`]), true));
+  if (!found.orders.length) parts.push(element("p", "No JAK inhibitor is drafted or being taken, so no row was tried."));
   byId("why").replaceChildren(...parts);
 }
 
@@ -368,12 +436,27 @@ byId("copy-curl").addEventListener("click", async () => {
   }
 });
 
-byId("save-sample").addEventListener("click", () => {
-  const file = URL.createObjectURL(new Blob([`${JSON.stringify(request, null, 2)}\n`], { type: "application/json" }));
-  const saver = element("a", "", { href: file, download: `${name}-request.json` });
-  saver.click();
-  setTimeout(() => URL.revokeObjectURL(file), 1000);
-  byId("raw-status").textContent = "Saved as a download.";
+byId("save-sample").addEventListener("click", async () => {
+  const name = byId("sample-name").value.trim();
+  const invalid = !/^[a-z0-9][a-z0-9.-]{1,60}$/.test(name);
+  byId("sample-name").toggleAttribute("aria-invalid", false);
+  if (invalid) {
+    byId("sample-name").setAttribute("aria-invalid", "true");
+    byId("raw-status").textContent = "The name is made of small letters, digits, hyphens and full stops.";
+    return;
+  }
+  try {
+    const asked = `/demo/sample?name=${encodeURIComponent(name)}`;
+    const answer = await fetch(asked, { method: "POST", headers: json, body: JSON.stringify(request) });
+    log(`POST ${asked}`, answer.status);
+    if (!answer.ok) throw new Error(refusal(await answer.json()));
+    const file = URL.createObjectURL(await answer.blob());
+    element("a", "", { href: file, download: `${name}.zip` }).click();
+    setTimeout(() => URL.revokeObjectURL(file), 1000);
+    byId("raw-status").textContent = `Saved as ${name}.zip.`;
+  } catch (fault) {
+    byId("raw-status").textContent = `Not saved: ${fault.message}`;
+  }
 });
 
 function log(what, status, note = "") {
@@ -384,4 +467,5 @@ function log(what, status, note = "") {
 if (!matchMedia("(min-width: 60rem)").matches) byId("controls-box").open = false;
 
 const asked = new URLSearchParams(location.search).get("sample");
+tellNeighbours();
 if (asked) openSample(asked);
