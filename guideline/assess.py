@@ -10,6 +10,7 @@ from decimal import Decimal
 import msgspec
 
 from guideline.derive import NO, YES, Derived, course_of, egfr_below_floor, egfr_sum, facts_of
+from guideline.doses import DoseState, Form, OrderedDose
 from guideline.dosing import (
     Selection,
     band_crossed,
@@ -36,6 +37,7 @@ from guideline.evaluate import (
     unique,
 )
 from guideline.findings import (
+    Conclusion,
     DoseAdvice,
     Finding,
     Kind,
@@ -77,6 +79,25 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
     crossed = _is(facts["egfrCrossed"], YES)
     references = reference_doses(derived, draft, tables, selection, crossed)
     return _assessment(record, draft, tables, facts, tried, findings, dose, references, withheld)
+
+
+def conclude(facts: Facts, drug: str, tables: Tables) -> Conclusion:
+    """What follows from all facts of an assessment, without the record they were read from.
+
+    So that years later the facts alone account for what was said. ``tables`` are those that were tried then. Not
+    known here are the drafted dose beyond its facts (``verdict`` says ``absent``) and the days when checks are due.
+    """
+    draft = Draft("", drug, False, Form.ANY, False, _UNKNOWN_DOSE, facts["indication"], facts["jiaCategory"])
+    selection = select(tables, drug, facts)
+    tried = _try_tables(tables, drug, facts, "first") + _dose_table_rows(selection)
+    tried += _try_tables(tables, drug, facts, "after dose") + _try_tables(tables, drug, facts, "after last")
+    findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not Outcome.CLEAR])
+    dose, finding = _dose(draft, facts, selection, tried, _withheld_by(tried, findings, facts))
+    findings = findings if finding is None else _joined([*findings, finding])
+    return Conclusion(findings, dose, _traces(tried, tables, drug, facts))
+
+
+_UNKNOWN_DOSE = OrderedDose(DoseState.ABSENT, None)
 
 
 def _asks_for_less(row: Row) -> bool:
@@ -191,7 +212,7 @@ def _assessment(
         egfr=egfr_sum(facts["egfr"]) if draft.drug == "baricitinib" else None,
         notes=(*record.notes, *draft.notes),
         facts=facts,
-        trace=lambda: tuple(_trace(t) for t in (*tried, *_other_dose_rows(tables, draft.drug, facts, tried))),
+        trace=lambda: _traces(tried, tables, draft.drug, facts),
     )
 
 
@@ -484,11 +505,10 @@ def _dose(
     return advice, finding
 
 
+def _traces(tried: list[Tried], tables: Tables, drug: str, facts: Facts) -> tuple[Trace, ...]:
+    return tuple(_trace(t) for t in (*tried, *_other_dose_rows(tables, drug, facts, tried)))
+
+
 def _trace(tried: Tried) -> Trace:
-    return Trace(
-        table=tried.table.name,
-        row=tried.row.id,
-        outcome=tried.outcome,
-        rule=tried.row.rule,
-        decided_by=tried.answer.decided_by,
-    )
+    row = tried.row
+    return Trace(tried.table.name, row.id, tried.outcome, row.rule, tried.answer.decided_by)
