@@ -30,6 +30,9 @@ exhaustive: $(DEV_READY) ## the tests that take many minutes, for a release
 	$(BIN)/python -m pytest -n auto --dist worksteal -m exhaustive
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow and not exhaustive' --hypothesis-profile=thorough
 
+fuzz: $(DEV_READY) ## fuzzes JSON, tokens, URLs and doses, guided by coverage (SECONDS=600 for longer)
+	$(BIN)/python tests/fuzz.py --seconds $(or $(SECONDS),60)
+
 check: $(DEV_READY) ## formatter, linter, type checker, security linter, table lint, layer test
 	$(BIN)/ruff format --check $(PACKAGES) tests
 	$(BIN)/ruff check $(PACKAGES) tests

@@ -12,6 +12,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from cards import text
 from cards.model import Action, Card, JsonObject, Suggestion
 from guideline.doses import Administration, DoseState, Regimen
@@ -67,8 +69,11 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
     on_dose_card, rest = _split_dose(a)
     critical = [f for f in rest if f.severity is Severity.CRITICAL and f.outcome is not Outcome.CANNOT_ASSESS]
     gaps = [f for f in rest if f.outcome is Outcome.CANNOT_ASSESS]
-    warnings = [f for f in rest if f not in critical and f not in gaps and f.severity is Severity.WARNING]
-    notes = [f for f in rest if f not in critical and f not in gaps and f not in warnings]
+    others = [
+        f for f in rest if f.severity is not Severity.CRITICAL and f.outcome is not Outcome.CANNOT_ASSESS
+    ]
+    warnings = [f for f in others if f.severity is Severity.WARNING]
+    notes = [f for f in others if f.severity is not Severity.WARNING]
     if not occasion.notes:
         notes = [f for f in notes if f.kind is not Kind.NOTE]
     warnings.sort(key=lambda f: (f.id not in a.withheld_by, f.kind is not Kind.ALERT))
@@ -83,11 +88,27 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
     if a.dose is not None:
         cards.append(_dose_card(order, on_dose_card, occasion))
     # What explains the missing dose stands on the first card below.
+    told = not order.running
     for index, (name, found) in enumerate(groups):
-        cards.append(
-            _card(name, found, order, occasion, leads=index == 0 and a.dose is None and not order.running)
-        )
-    return sorted(cards, key=lambda card: Severity(card.indicator).rank)
+        leads = index == 0 and a.dose is None and not order.running
+        # The row that a running dose should follow stands beside the first finding about the dose.
+        refers = not told and any(f.about_dose and f.outcome is Outcome.HIT for f in found)
+        told = told or refers
+        cards.append(_card(name, found, order, occasion, leads=leads, refers=refers))
+    cards.sort(key=lambda card: Severity(card.indicator).rank)
+    return _with_notes(cards, a)
+
+
+def _with_notes(cards: list[Card], a: OrderAssessment) -> list[Card]:
+    """What was noticed on the way of reading, said once: on the first card, before its last paragraph."""
+    notes = (
+        *(("The drug was recognised by its name, not by a code.",) if a.matched_by_name else ()),
+        *a.notes,
+    )
+    if not cards or not notes:
+        return cards
+    body, _, end = cards[0].detail.rpartition("\n\n")
+    return [replace(cards[0], detail="\n\n".join((body, " ".join(notes), end))), *cards[1:]]
 
 
 _NOTES_ORDER = (Kind.ALERT, Kind.DOSE, Kind.ORDER, Kind.PLAN, Kind.NOTE)
@@ -95,12 +116,16 @@ _NOTES_ORDER = (Kind.ALERT, Kind.DOSE, Kind.ORDER, Kind.PLAN, Kind.NOTE)
 
 
 def _by_trigger(findings: Sequence[Finding]) -> list[list[Finding]]:
-    """Findings of one trigger share a card (ruling 9): those that rest on the same data."""
-    groups: dict[frozenset[tuple[str, str | None]], list[Finding]] = {}
+    """Findings of one trigger share a card (ruling 9): those that rest on the same data, or on a part of them."""
+    groups: list[tuple[frozenset[tuple[str, str | None]], list[Finding]]] = []
     for finding in findings:
         key = frozenset((e.fact, e.source) for e in finding.evidence) or frozenset({(finding.id, None)})
-        groups.setdefault(key, []).append(finding)
-    return list(groups.values())
+        near = [group for group in groups if group[0] <= key or key <= group[0]]
+        joined = (key.union(*(data for data, _ in near)), [f for _, found in near for f in found] + [finding])
+        at = groups.index(near[0]) if near else len(groups)
+        groups = [group for group in groups if group not in near]
+        groups.insert(at, joined)
+    return [found for _, found in groups]
 
 
 def _split_dose(a: OrderAssessment) -> tuple[list[Finding], list[Finding]]:
@@ -145,12 +170,62 @@ def noted_card(why: str, order: str, drug: str, occasion: Occasion) -> Card:
 def not_checked_card(why: str, order: str | None, causes: tuple[Cause, ...], occasion: Occasion) -> Card:
     """The card where nothing could be assessed at all. ``why`` is a key of the sentences above."""
     what = _NOT_CHECKED[why]
-    finding = replace(
+    finding = msgspec.structs.replace(
         _of_scope(what, Outcome.CANNOT_ASSESS, Severity.WARNING, Kind.ALERT, order, "unknown"), missing=causes
     )
     gaps = "; ".join(text.gap(cause) for cause in causes)
     more = f"\n- {text.capital(gaps)}." if gaps else ""
     return _scope_card(finding, f"Could not check: {what}", "jakigaps", more, occasion)
+
+
+@dataclass(frozen=True, slots=True)
+class NotRepeated:
+    """A card that is left out because it was overridden: what it says, and how it was overridden.
+
+    ``summary`` and ``statements`` are the card's; ``reason`` is the code that was given, ``on`` the day.
+    """
+
+    summary: str
+    statements: tuple[str, ...]
+    order: str
+    drug: str
+    reason: str
+    on: date
+
+
+def not_repeated_card(cards: Sequence[NotRepeated], days: int, occasion: Occasion) -> Card:
+    """The card in place of those that a site does not want repeated for ``days``: nothing is left out in silence."""
+    warnings = "1 warning is" if len(cards) == 1 else f"{len(cards)} warnings are"
+    since = "day" if days == 1 else f"{days} days"
+    first = cards[0]
+    finding = msgspec.structs.replace(
+        _of_scope(
+            f"{warnings} not repeated, since overridden with a reason in the last {since}.",
+            Outcome.HIT,
+            Severity.INFO,
+            Kind.NOTE,
+            first.order,
+            first.drug,
+        ),
+        id="META-02",
+        section="Note",
+        cite="Note on the use of the guideline: departures",
+        title="Departures from the guideline",
+    )
+    told = [
+        f"- {text.escaped(card.summary)} [{', '.join(card.statements)}]: overridden on {text.day(card.on)} "
+        f"({text.override_reason(card.reason)})."
+        for card in cards
+    ]
+    return _scope_card(
+        finding, finding.say, "jakinotrepeated", "\n".join(["", *told, "", _WHEN_REPEATED]), occasion
+    )
+
+
+_WHEN_REPEATED = (
+    "Patient, order and data are the same as then. After any change of them they are shown again; critical warnings, "
+    "and what could not be checked, always are. Record a significant departure and its reason in the case notes."
+)
 
 
 def _of_scope(
@@ -259,12 +334,13 @@ def _dose_lines(a: OrderAssessment, dose: DoseAdvice, findings: Sequence[Finding
 
 
 def _suggestion(order: OrderToCard, dose: DoseAdvice, dosage: Dosage, occasion: Occasion) -> Suggestion:
-    label = text.summary(
-        f"Set the dose to {text.regimen(dose.regimen)}" + (" (provisional)" if dose.provisional else "")
-    )
+    more = [" (provisional)"] if dose.provisional else []
+    # The product of the draft is left as it is (contract 4), so that this dose alone may not be what to sign.
+    more += ["; the product must be changed too"] if dose.other_product else []
+    label = text.summary(f"Set the dose to {text.regimen(dose.regimen)}{''.join(more)}")
     updated = {**order.draft, "dosageInstruction": dosage}
     action = Action("update", f"{label} in the drafted {dose.drug} order", updated)
-    return Suggestion(label, occasion.new_uuid(), not dose.provisional, (action,))
+    return Suggestion(label, occasion.new_uuid(), not (dose.provisional or dose.other_product), (action,))
 
 
 def _dose_json(dose: DoseAdvice, drafted: Regimen | None) -> JsonObject:
@@ -295,7 +371,9 @@ def _administration_json(a: Administration) -> JsonObject:
 # --- the other cards ------------------------------------------------------------------------------
 
 
-def _card(name: str, findings: list[Finding], order: OrderToCard, occasion: Occasion, *, leads: bool) -> Card:
+def _card(
+    name: str, findings: list[Finding], order: OrderToCard, occasion: Occasion, *, leads: bool, refers: bool
+) -> Card:
     a = order.assessment
     drafted = text.drafted(a.drafted)
     who = text.capital(a.drug) + (f" {drafted}" if drafted else "")
@@ -308,6 +386,8 @@ def _card(name: str, findings: list[Finding], order: OrderToCard, occasion: Occa
         headline = _headline(name, who, findings)
     if leads:
         lines += _no_dose_lines(a)
+    if refers:
+        lines += ["", *(_reference_line(reference) for reference in a.reference_doses)]
     topic = f"jaki{name}"
     if name == "critical" and len(findings) == 1:
         topic += findings[0].id.replace("-", "")
@@ -346,7 +426,10 @@ def _order_action(new_request: NewRequest, name: str, due: date | None) -> Actio
 
 def _headline(name: str, who: str, findings: Sequence[Finding]) -> str:
     first = findings[0]
-    say = first.say.split(". ")[0].rstrip(".")
+    say, _, rest = first.say.partition(". ")
+    if len(say) < _SHORT and rest:  # "Serious infection." says what is wrong, not what to do
+        say = f"{say}: {rest.split('. ')[0]}"
+    say = say.rstrip(".")
     data = f" ({text.amount(first.evidence[0].value, first.evidence[0].unit)})" if _has_number(first) else ""
     label = f"{text.name_of(first.evidence[0].fact)}{data}: " if data else ""
     more = f" (+{len(findings) - 1} more)" if len(findings) > 1 else ""
@@ -357,6 +440,10 @@ def _headline(name: str, who: str, findings: Sequence[Finding]) -> str:
     return f"{who}: {label}{say}{more}"
 
 
+_SHORT = 40
+"""Characters of a first sentence that leave room for the second in a summary."""
+
+
 def _has_number(finding: Finding) -> bool:
     return bool(finding.evidence) and isinstance(finding.evidence[0].value, Decimal)
 
@@ -365,13 +452,37 @@ _ORIGINS = {"printed": "", "derived": " (derived from the guideline)", "default"
 
 
 def _sentences(findings: Sequence[Finding]) -> list[str]:
-    """One line per sentence; statements that say the same share it."""
-    by_sentence: dict[str, list[str]] = {}
+    """One line per sentence, after the results behind it; statements that say the same share it."""
+    by_sentence: dict[tuple[str, str, str], list[Finding]] = {}
     for f in findings:
         bold = "**" if f.severity is not Severity.INFO else ""
         due = f" Due {text.day(f.due)}." if f.due is not None else ""
-        by_sentence.setdefault(f"{bold}{f.say}{due}{bold}{_ORIGINS[f.origin.value]}", []).append(f.id)
-    return [f"- {sentence} [{', '.join(ids)}]" for sentence, ids in by_sentence.items()]
+        by_sentence.setdefault((bold, f"{f.say}{due}", _ORIGINS[f.origin.value]), []).append(f)
+    return [
+        f"- {bold}{_results(said)}{sentence}{bold}{origin} [{', '.join(f.id for f in said)}]"
+        for (bold, sentence, origin), said in by_sentence.items()
+    ]
+
+
+def _results(findings: Sequence[Finding]) -> str:
+    """The results that alerts rest on, so that a list of them says which is which: ``ALT 250 U/L: ``."""
+    alerts = [
+        f for f in findings if f.kind is Kind.ALERT and f.severity is not Severity.INFO and not f.about_dose
+    ]
+    shown: dict[str, str] = {}
+    for finding in alerts:
+        named = {e.fact: e for e in reversed(finding.evidence) if isinstance(e.value, Decimal)}
+        if "egfr" in named:
+            named = {"egfr": named["egfr"]}  # the calculation has a line of its own
+        if len(named) > _MOST_RESULTS:
+            continue
+        for fact, e in reversed(named.items()):
+            shown.setdefault(fact, f"{text.name_of(fact)} {text.amount(e.value, e.unit)}")
+    return f"{text.capital('; '.join(shown.values()))}: " if shown else ""
+
+
+_MOST_RESULTS = 3
+"""A statement that rests on more results than these names none; they stand among the data."""
 
 
 def _told(causes: Iterable[Cause]) -> list[Cause]:
@@ -432,10 +543,6 @@ def _detail(a: OrderAssessment, findings: Sequence[Finding], occasion: Occasion,
     unsure = list(dict.fromkeys(text.gap(c) for f in findings for c in _told(f.missing)))
     if unsure and not all(f.outcome is Outcome.CANNOT_ASSESS for f in findings):
         parts.append("Not certain: " + "; ".join(unsure) + ".")
-    if a.matched_by_name:
-        parts.append("The drug was recognised by its name, not by a code.")
-    if a.notes:
-        parts.append(" ".join(a.notes))
     source, words = the_source(), text.wording()
     reviewed = "" if all(f.reviewed for f in findings) else f"{words['not_reviewed']} "
     parts.append(

@@ -107,9 +107,28 @@ def drafted(dose: OrderedDose) -> str:
 def datum(item: Evidence) -> str:
     """One datum with its unit, date and note."""
     value = amount(item.value, item.unit)
+    if item.fact in _CODED and isinstance(item.value, str):
+        value = f": {_concepts(item.value)}"
+    else:
+        value = f" {value}"
     when = f", {day(item.on)}" if item.on is not None else ""
     note = f" ({item.note})" if item.note else ""
-    return f"{name_of(item.fact)} {value}{when}{note}"
+    return f"{name_of(item.fact)}{value}{when}{note}"
+
+
+_CODED = frozenset(
+    {
+        *("conditions", "medications", "drafts", "operations", "procedures", "allergies", "immunizations"),
+        *("liveVaccine", "indication", "jiaCategory", "monitoring"),
+    }
+)
+"""Facts whose values are names of our code lists, or words of ours."""
+_KIND_OF_INFECTION = re.compile(r"\binfection-(serious|minor)-")
+
+
+def _concepts(value: str) -> str:
+    """``infection-serious-sepsis`` as ``sepsis``, ``venous-thromboembolism`` as ``venous thromboembolism``."""
+    return re.sub(r"(?<!\bco)-", " ", _KIND_OF_INFECTION.sub("", value))
 
 
 def gap(cause: Cause) -> str:
@@ -117,6 +136,12 @@ def gap(cause: Cause) -> str:
     reasons: Mapping[str, str] = wording()["reasons"]
     told = reasons[cause.reason.value]
     return f"{name_of(cause.fact)}: {told}" + (f" ({cause.detail})" if cause.detail else "")
+
+
+def override_reason(code: str) -> str:
+    """The words of one of our override reasons; a site may have sent another."""
+    reasons: Iterable[Mapping[str, str]] = wording()["override_reasons"]
+    return next((reason["display"] for reason in reasons if reason["code"] == code), "another reason")
 
 
 def joined(parts: Iterable[str]) -> str:

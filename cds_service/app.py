@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import MapAdapter
 
 from cds_service import cors
-from cds_service.bodies import take_rest
+from cds_service.bodies import RAW, take_rest
 from cds_service.demo.routes import make_demo_routes
 from cds_service.errors import (
     BadRequest,
@@ -57,8 +57,11 @@ def create_app(settings: Settings, runtime: Runtime | None = None, store: Store 
     Calls are recorded in ``store``; without one they are not.
     """
     app = Flask("cds_service", static_folder=None)
-    counters = Metrics()
     made = runtime or make_runtime(settings)
+    clients = () if made.door is None else (client.name for client in made.door.clients.values())
+    counters = Metrics(clients) if store is None else Metrics(clients, store.spool.depth)
+    if store is not None:
+        store.on_report = lambda r: counters.count_report(r.client, r.statements, r.outcome, r.reason)
     app.extensions["jaki_cds"] = replace(made, count_unknown=counters.count_unknown_codes)
     app.extensions["jaki_cds_metrics"] = counters
     app.extensions["jaki_cds_rates"] = None if settings.demo else Rates(settings.calls_per_second)
@@ -147,6 +150,7 @@ def _record(response: Response) -> Response:
     kept, exchange = store(), g.get("exchange")
     if kept is None or exchange is None:
         return response
+    exchange.raw = request.environ.get(RAW, b"")
     try:
         record(exchange, response.status_code, (time.perf_counter() - g.start) * 1000, kept)
     except NotRecorded:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from cards.build import NewRequest, Occasion, not_checked_card
 from cards.model import Card
 from cds_service.envelope import HookCall
-from cds_service.errors import CannotAnswer
+from cds_service.errors import CannotAnswer, TooLarge
 from cds_service.runtime import Runtime
 from cds_service.services import SERVICES
 from cds_service.supply import complete, fetch_references, supplies_of
@@ -34,6 +35,9 @@ from fhir_mappings.unknown_codes import count_unknown
 from guideline.findings import OrderAssessment
 from guideline.record import Record
 
+MOST_DRAFTS = 100
+"""Of one call. No prescriber signs as many; each costs some milliseconds and its cards some ten kilobytes."""
+
 _log = logging.getLogger("jaki_cds")
 
 
@@ -45,6 +49,7 @@ class Concern:
     """
 
     supplies: dict[str, Supply]
+    pool: Pool
     orders: tuple[DraftedOrder, ...]
     others: tuple[str, ...]
 
@@ -63,10 +68,16 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The body of an answer, and the steps that led to it."""
+    """The body of an answer, and the steps that led to it.
+
+    ``marks``: by the uuid of a card the mark under which it would be known again; ``withheld``: the cards that a site
+    does not want repeated, for the record (both empty unless a site asks for it).
+    """
 
     body: dict[str, object]
     steps: Steps
+    marks: Mapping[str, str] = field(default_factory=dict)
+    withheld: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +126,17 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
         )
     orders = [o for o in found if o.medicine.unresolved or o.medicine.is_jak_inhibitor]
     others = other_drafts(drafts, call.selections, pool, call.patient_id)
-    return Concern(supplies, tuple(orders), tuple(others))
+    if len(orders) + len(others) > MOST_DRAFTS:
+        raise TooLarge(
+            f"More than {MOST_DRAFTS} of the drafted orders concern this guideline; send them in several calls."
+        )
+    return Concern(supplies, pool, tuple(orders), tuple(others))
 
 
 def _translated(supplies: dict[str, Supply], runtime: Runtime) -> dict[str, Supply]:
     """The supplies with our codes beside the site's own."""
+    if not runtime.site_codes.targets:
+        return supplies
     translated = runtime.site_codes.translated
     return {
         name: replace(supply, resources=tuple(map(translated, supply.resources)))
@@ -127,11 +144,15 @@ def _translated(supplies: dict[str, Supply], runtime: Runtime) -> dict[str, Supp
     }
 
 
-def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on: date, steps: Steps) -> Case:
+def read_case(call: HookCall, runtime: Runtime, concern: Concern, on: date, steps: Steps) -> Case:
     """The child's record, with everything fetched that was missing. Without the Patient: ``CannotAnswer``."""
     drafts = runtime.site_codes.translated(drafts_of(call))
-    steps.supplies.update(complete(call, runtime, supplies))
-    pool = _pool(call, drafts, steps.supplies, runtime)
+    steps.supplies.update(complete(call, runtime, concern.supplies))
+    pool = (
+        concern.pool
+        if _is_same(steps.supplies, concern.supplies)
+        else _pool(call, drafts, steps.supplies, runtime)
+    )
     patient = find_patient(pool, call.patient_id)
     if patient is None:
         raise CannotAnswer(
@@ -140,6 +161,11 @@ def read_case(call: HookCall, runtime: Runtime, supplies: dict[str, Supply], on:
     runtime.count_unknown(count_unknown(pool))
     lists = read_lists(pool, call.patient_id, resources_of(drafts), on)
     return Case(pool, lists, gather(patient, pool, lists, on), steps)
+
+
+def _is_same(supplies: dict[str, Supply], before: dict[str, Supply]) -> bool:
+    """Whether nothing was added to what was there before."""
+    return supplies.keys() == before.keys() and all(s is before[name] for name, s in supplies.items())
 
 
 @contextmanager

@@ -87,7 +87,8 @@ def read_call(service: Service, body: object, settings: Settings) -> HookCall:
     if isinstance(authorization, dict):
         request["fhirAuthorization"] = authorization = _without_nulls(authorization)
 
-    issues = _issues(_envelope_validator(service.hook), request)
+    issues = [] if _is_usual(request, service) else _issues(_envelope_validator(service.hook), request)
+    issues += _of_one_patient(authorization, context)
     hook = request.get("hook")
     if isinstance(hook, str) and hook and hook != service.hook:
         issues.append(
@@ -119,6 +120,39 @@ def read_call(service: Service, body: object, settings: Settings) -> HookCall:
         as_of=as_of,
         raw=body,
     )
+
+
+_PATIENT_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9.\-]{1,64}")
+
+
+def _is_usual(request: Mapping[str, object], service: Service) -> bool:
+    """Whether a request has the plainest form that the schema allows; only other ones need the schema itself."""
+    context, server = request.get("context"), request.get("fhirServer", "-")
+    if not isinstance(context, dict) or "fhirAuthorization" in request:
+        return False
+    patient, selections = context.get("patientId"), context.get("selections", [])
+    drafts = context.get(service.drafts_field) if service.drafts_field is not None else None
+    return (
+        all(_is_text(part) for part in (request.get("hook"), request.get("hookInstance"), server))
+        and isinstance(request.get("prefetch", {}), dict)
+        and _is_text(context.get("userId"))
+        and isinstance(patient, str)
+        and _PATIENT_ID.fullmatch(patient) is not None
+        and isinstance(selections, list)
+        and all(isinstance(selection, str) for selection in selections)
+        and (
+            service.drafts_field is None
+            or (
+                isinstance(drafts, dict)
+                and drafts.get("resourceType") == "Bundle"
+                and isinstance(drafts.get("entry", []), list)
+            )
+        )
+    )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
 
 
 def check_feedback(body: object) -> list[dict[str, Any]]:
@@ -153,6 +187,18 @@ def _with_user(context: dict[str, Any], request: Mapping[str, object]) -> dict[s
     if "userId" not in context and isinstance(request.get("user"), str):
         return {**context, "userId": request["user"]}
     return context
+
+
+def _of_one_patient(authorization: object, context: object) -> list[Issue]:
+    """A token for another patient than the call's: whatever it would fetch is not this child's."""
+    if not isinstance(authorization, dict) or not isinstance(context, dict):
+        return []
+    patient = authorization.get("patient")
+    if not isinstance(patient, str) or patient.removeprefix("Patient/") == context.get("patientId"):
+        return []
+    field = "fhirAuthorization.patient"
+    cure = "Send the token of the patient whose chart is open, or leave fhirAuthorization out."
+    return [Issue(f"{field} is not the patient of context.patientId. {cure}", field)]
 
 
 def _as_of(request: Mapping[str, object], settings: Settings, issues: list[Issue]) -> date | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -116,25 +116,32 @@ def explanation(call: HookCall, runtime: Runtime, case: Case | None, orders: Ass
 
 
 def order_json(reference: str, a: OrderAssessment | None, *, running: bool) -> Json:
-    """One order as data, also for the record; ``None`` where it could not be assessed."""
+    """One order as data; ``None`` where it could not be assessed."""
     if a is None:
         return {"order": reference, "assessed": False}
+    return {
+        **order_head(a, running=running),
+        "phase": fact_json(a.facts["phase"], evidence_json) if "phase" in a.facts else None,
+        "facts": {name: fact_json(fact, evidence_json) for name, fact in sorted(a.facts.items())},
+        "rows": [_trace(trace) for trace in a.traces],
+        "notes": list(a.notes),
+    }
+
+
+def order_head(a: OrderAssessment, *, running: bool) -> Json:
+    """An assessed order without its facts, rows and notes, which the record of a call writes in its own way."""
     found: Json = {
-        "order": reference,
+        "order": a.order,
         "assessed": True,
         "running": running,
         "drug": a.drug,
         "matchedByName": a.matched_by_name,
         "drafted": {"state": a.drafted.state.value, **_regimen(a.drafted.regimen), **_why(a.drafted.why)},
-        "phase": _fact(a.facts["phase"]) if "phase" in a.facts else None,
-        "facts": {name: _fact(fact) for name, fact in sorted(a.facts.items())},
-        "rows": [_trace(trace) for trace in a.traces],
         "dose": None,
         "withheldBy": list(a.withheld_by),
         "referenceDoses": [
             {"row": r.row, "heading": r.heading, **_regimen(r.regimen)} for r in a.reference_doses
         ],
-        "notes": list(a.notes),
     }
     if a.dose is not None:
         found["dose"] = {
@@ -168,8 +175,11 @@ def _administration(each: Administration) -> Json:
     return {"timesPerDay": each.times_per_day, "mg": each.mg}
 
 
-def _fact(fact: Fact) -> Json:
-    evidence = {"evidence": [_evidence(e) for e in fact.evidence]} if fact.evidence else {}
+def fact_json(fact: Fact, write: Callable[[Evidence], object]) -> Json:
+    """A fact with its state and causes; ``write`` says what stands for each datum of its evidence."""
+    evidence: Json = {"evidence": [write(e) for e in fact.evidence]} if fact.evidence else {}
+    if not isinstance(fact, Missing) and fact.each:
+        evidence["each"] = [_value(value) for value in fact.each]
     match fact:
         case Known():
             return {"state": "known", "value": _value(fact.value), **evidence}
@@ -191,7 +201,8 @@ def _value(value: Interval | str | frozenset[str]) -> object:
     return sorted(value) if isinstance(value, frozenset) else value
 
 
-def _evidence(e: Evidence) -> Json:
+def evidence_json(e: Evidence) -> Json:
+    """One datum: which fact, its value with unit, when and where it was read, and what may mislead."""
     found = {
         "fact": e.fact,
         "value": e.value,
@@ -331,7 +342,7 @@ def assessments(call: HookCall, runtime: Runtime) -> tuple[Case | None, Assessme
     concern = concern_of(call, runtime)
     if drafts_of(call) is not None and not concern.orders:
         return None, []
-    case = read_case(call, runtime, concern.supplies, on, Steps())
+    case = read_case(call, runtime, concern, on, Steps())
     if drafts_of(call) is None:
         running = running_drafts(case.pool, case.lists, on, runtime.policy.restart_gap)
         return case, [(d.reference, watch(case.record, d, runtime.tables, runtime.policy)) for d in running]

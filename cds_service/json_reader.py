@@ -74,10 +74,10 @@ class _Unproven(Exception):
 
 
 def _read_quickly(raw: bytes) -> object:
-    """The value of a body that is proven to keep every rule of this module; else ``_Unproven`` or what msgspec raises."""
-    if _LONG_NUMBER in raw[::_SAMPLE].translate(_DIGITS_ALIKE) or (
-        b"\\" in raw and _SUSPECT_ESCAPE.search(raw)
-    ):
+    """The value of a body that is proven to keep every rule here; else ``_Unproven`` or what msgspec raises."""
+    if _LONG_NUMBER in raw[::_SAMPLE].translate(_DIGITS_ALIKE):
+        raise _Unproven
+    if b"\\" in raw and _SUSPECT_ESCAPE.search(raw):
         raise _Unproven
     bare, strings = _structure(raw)
     if _nodes(bare) > MAX_NODES or not _is_surely_shallow(bare):
@@ -212,7 +212,11 @@ def _decimal(literal: str) -> Decimal:
     exponent = literal.lower().partition("e")[2]
     if exponent and abs(int(exponent)) > MAX_EXPONENT:
         raise UnreadableBody(_number_fault())
-    return Decimal(literal)
+    value = Decimal(literal)
+    # As it would be written: what is read can be written and read again.
+    if abs(value.adjusted()) > MAX_EXPONENT or len(str(value)) > MAX_NUMBER_CHARACTERS:
+        raise UnreadableBody(_number_fault())
+    return value
 
 
 def _number_fault() -> str:

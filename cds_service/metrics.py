@@ -10,18 +10,19 @@ a request becomes one.
 from __future__ import annotations
 
 import mmap
-import struct
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
-from prometheus_client.core import CounterMetricFamily, SummaryMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
+from cards.text import wording
 from cds_service.envelope import EXTENSION
 from cds_service.services import SERVICES
 from fhir_mappings.unknown_codes import RESOURCE_TYPES, SYSTEM_NAMES
+from guideline.lint import register
 from guideline.values import Reason
 
 OTHER = "other"
@@ -43,7 +44,19 @@ OUTCOMES = ("accepted", "overridden")
 REASONS = tuple(reason.value for reason in Reason)
 INDICATORS = ("info", "warning", "critical")
 
-_CELL = struct.Struct("=Q")
+SHOWN, WITHHELD, ACCEPTED, OVERRIDDEN = "shown", "withheld", "accepted", "overridden"
+NO_REASON, OTHER_REASON = "none", "other"
+OVERRIDE_REASONS = (*(reason["code"] for reason in wording()["override_reasons"]), OTHER_REASON, NO_REASON)
+EVENTS = (
+    (SHOWN, ""),
+    (WITHHELD, ""),
+    (ACCEPTED, ""),
+    *((OVERRIDDEN, reason) for reason in OVERRIDE_REASONS),
+)
+"""What becomes of a card, and the reason of an override."""
+
+_CELL_BYTES = 8
+_USED, _ORPHANS = ("used",), ("orphans",)
 
 Key = tuple[str, ...]
 
@@ -61,8 +74,9 @@ _PLAIN = (
 )
 
 
-def _keys() -> list[Key]:
-    keys: list[Key] = [("requests", endpoint, str(status)) for endpoint in ENDPOINTS for status in STATUSES]
+def _keys(clients: Iterable[str]) -> list[Key]:
+    keys: list[Key] = [_USED, _ORPHANS, *(("resting", client) for client in clients)]
+    keys += [("requests", endpoint, str(status)) for endpoint in ENDPOINTS for status in STATUSES]
     keys += [("microseconds", endpoint) for endpoint in ENDPOINTS]
     keys += [("cards", service) for service in SERVICES]
     keys += [("unknown-codes", kind, system) for kind in RESOURCE_TYPES for system in SYSTEM_NAMES]
@@ -73,31 +87,71 @@ def _keys() -> list[Key]:
 
 
 class Metrics(Collector):
-    """The counters of one service, shared by the workers forked after it was made."""
+    """The counters of one service, shared by the workers forked after it was made.
 
-    def __init__(self) -> None:
-        self._columns = {key: number for number, key in enumerate(_keys())}
-        self._cells = mmap.mmap(-1, ROWS * len(self._columns) * _CELL.size)
-        self._row = 0
-        self._lock = threading.Lock()
+    ``clients``: the names of those who may call. ``waiting``: tells how many entries wait in the spool.
+    """
+
+    def __init__(self, clients: Iterable[str] = (), waiting: Callable[[], int] = lambda: 0) -> None:
+        self._waiting = waiting
+        # Without a client of a name: demo mode, or a report that was spooled for one that is no longer configured.
+        self._clients = {name: number for number, name in enumerate(dict.fromkeys(("", *clients)))}
+        self._statements = {name: number for number, name in enumerate(register())}
+        self._columns = {key: number for number, key in enumerate(_keys(self._clients))}
+        # Behind them a cell for each client, statement and event, found by arithmetic: they are tens of thousands.
+        events = len(self._clients) * len(self._statements) * len(EVENTS)
+        self._width = len(self._columns) + events
+        self._cells = memoryview(mmap.mmap(-1, ROWS * self._width * _CELL_BYTES)).cast("Q")
+        self.use_row(0)
 
     def use_row(self, worker: int) -> None:
         """Called in a new worker process with its number, before it answers anything."""
         self._row = worker % ROWS
         self._lock = threading.Lock()
+        self._cells[self._row * self._width + self._columns[_USED]] = 1
 
     def count_request(self, endpoint: str, status: int, seconds: float) -> None:
         self._add(("requests", endpoint, str(status)), 1)
         self._add(("microseconds", endpoint), round(seconds * 1_000_000))
 
-    def count_cards(self, service: str, cards: Sequence[Mapping[str, Any]]) -> None:
-        """Also by indicator, and what could not be assessed by the reason why (a finding may have several)."""
+    def count_cards(self, service: str, cards: Sequence[Mapping[str, Any]], client: str = "") -> None:
+        """Also by indicator and by statement, and what could not be assessed by the reason why (of several, each)."""
         self._add(("cards", service), len(cards))
         for card in cards:
+            ours = card["extension"][EXTENSION]
             self._add(("indicators", card["indicator"]), 1)
-            for finding in card["extension"][EXTENSION]["findings"]:
+            for finding in ours["findings"]:
                 for reason in {missing["reason"] for missing in finding["missing"]}:
                     self._add(("missing", reason), 1)
+            self._count_event(client, [finding["id"] for finding in ours["findings"]], SHOWN)
+            for withheld in ours.get("withheld", ()):
+                self._count_event(client, withheld["findings"], WITHHELD)
+
+    def count_report(
+        self, client: str, statements: Sequence[str] | None, outcome: str, reason: str = ""
+    ) -> None:
+        """A report on a card with these statements; ``None``: on a card that this client was never sent."""
+        if statements is None:
+            self._add(_ORPHANS, 1)
+        elif outcome == ACCEPTED:
+            self._count_event(client, statements, ACCEPTED)
+        else:
+            known = reason if reason in OVERRIDE_REASONS else OTHER_REASON
+            self._count_event(client, statements, OVERRIDDEN, known if reason else NO_REASON)
+
+    def set_resting(self, client: str, servers: int) -> None:
+        """How many FHIR servers of a client this worker leaves alone for a while, since they failed repeatedly."""
+        column = self._columns["resting", client if client in self._clients else ""]
+        self._cells[self._row * self._width + column] = servers
+
+    def _count_event(self, client: str, statements: Iterable[str], event: str, reason: str = "") -> None:
+        """One card, which counts once for each of its statements."""
+        place = self._clients.get(client, 0) * len(self._statements)
+        row = self._row * self._width + len(self._columns)
+        with self._lock:
+            for statement in set(statements) & self._statements.keys():
+                cell = (place + self._statements[statement]) * len(EVENTS) + EVENTS.index((event, reason))
+                self._cells[row + cell] += 1
 
     def count_feedback(self, service: str, outcome: str) -> None:
         self._add(("feedback", service, outcome), 1)
@@ -115,7 +169,8 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The counters of all workers, as prometheus_client asks for them."""
-        total = {key: self._total(column) for key, column in self._columns.items()}
+        totals = self._totals()
+        total = {key: totals[column] for key, column in self._columns.items()}
         requests = CounterMetricFamily(
             "jaki_cds_requests", "Answers by endpoint and status.", labels=["service", "status"]
         )
@@ -139,14 +194,48 @@ class Metrics(Collector):
                     family.add_metric(key[1:], count)
             yield family
 
-    def _offset(self, row: int, column: int) -> int:
-        return (row * len(self._columns) + column) * _CELL.size
+        yield CounterMetricFamily(
+            "jaki_cds_feedback_unknown_cards",
+            "Reports on cards that their sender was never sent, as far as is known here.",
+            value=total[_ORPHANS],
+        )
+        yield self._events(totals)
+        resting = GaugeMetricFamily(
+            "jaki_cds_fhir_servers_resting",
+            "FHIR servers left alone since they failed repeatedly, as the workers last saw them.",
+            labels=["client"],
+        )
+        for client in self._clients:
+            if total["resting", client]:
+                resting.add_metric([client], total["resting", client])
+        yield resting
+        yield GaugeMetricFamily(
+            "jaki_cds_spool_entries",
+            "Entries that wait in the spool since the database did not take them.",
+            value=self._waiting(),
+        )
+
+    def _events(self, totals: Sequence[int]) -> Metric:
+        """Only what has happened: most statements are never shown to most clients."""
+        family = CounterMetricFamily(
+            "jaki_cds_statement_cards",
+            "Cards by statement: shown, withheld, accepted, overridden with which reason (reports, not cards).",
+            labels=["client", "statement", "event", "reason"],
+        )
+        counts = iter(totals[len(self._columns) :])
+        for client in self._clients:
+            for statement in self._statements:
+                for (event, reason), count in zip(EVENTS, counts, strict=False):
+                    if count:
+                        family.add_metric([client, statement, event, reason], count)
+        return family
 
     def _add(self, key: Key, amount: int) -> None:
-        offset = self._offset(self._row, self._columns[key])
         with self._lock:
-            (count,) = _CELL.unpack_from(self._cells, offset)
-            _CELL.pack_into(self._cells, offset, count + amount)
+            self._cells[self._row * self._width + self._columns[key]] += amount
 
-    def _total(self, column: int) -> int:
-        return sum(int(_CELL.unpack_from(self._cells, self._offset(row, column))[0]) for row in range(ROWS))
+    def _totals(self) -> list[int]:
+        """The sums over the rows that a worker has used."""
+        rows = (self._cells[start : start + self._width] for start in range(0, len(self._cells), self._width))
+        used = [row.tolist() for row in rows if row[self._columns[_USED]]]
+        return [sum(column) for column in zip(*used, strict=True)]

@@ -26,7 +26,7 @@ from fhir_mappings.drafts import DraftedOrder, fhir_version, read_draft, running
 from fhir_mappings.lists import only_draft, read_flags
 from fhir_mappings.site_codes import as_it_came
 from guideline.assess import assess, assess_beyond, assess_ending, watch
-from guideline.findings import OrderAssessment, Verdict
+from guideline.findings import OrderAssessment, Severity, Verdict
 from guideline.record import Draft
 from guideline.values import Cause, Reason
 
@@ -37,6 +37,7 @@ def respond(call: HookCall, runtime: Runtime) -> Answer:
     occasion = Occasion(as_of, new_uuid=lambda: str(uuid4()), notes=runtime.policy.show_notes)
     steps = Steps()
     cards = (_view if drafts_of(call) is None else _orders)(call, runtime, occasion, steps)
+    cards.sort(key=lambda card: Severity(card.indicator).rank)  # most severe first, over all orders
     return Answer({"cards": [card.as_json() for card in cards]}, steps)
 
 
@@ -47,7 +48,7 @@ def _orders(call: HookCall, runtime: Runtime, occasion: Occasion, steps: Steps) 
     if not concern.orders and not concern.others:
         return cards
     with visible_failure(None, cards, occasion):
-        case = read_case(call, runtime, concern.supplies, occasion.as_of, steps)
+        case = read_case(call, runtime, concern, occasion.as_of, steps)
         for order in concern.orders:
             with visible_failure(order.reference, cards, occasion):
                 cards += _order_cards(call, order, concern, case, runtime, occasion)
@@ -61,7 +62,7 @@ def _view(call: HookCall, runtime: Runtime, occasion: Occasion, steps: Steps) ->
     """patient-view: every JAK inhibitor that the child is taking. None taken: no card."""
     cards: list[Card] = []
     with visible_failure(None, cards, occasion):
-        case = read_case(call, runtime, concern_of(call, runtime).supplies, occasion.as_of, steps)
+        case = read_case(call, runtime, concern_of(call, runtime), occasion.as_of, steps)
         for draft in _running(case, None, runtime, cards, occasion):
             with visible_failure(draft.reference, cards, occasion):
                 assessed = steps.keep(watch(case.record, draft, runtime.tables, runtime.policy))
@@ -139,6 +140,8 @@ def _running(
     running = running_drafts(
         case.pool, case.lists, occasion.as_of, runtime.policy.restart_gap, perhaps=order is not None
     )
+    if order is None:  # a drug that was stopped is not watched; what was drafted may still meet it (A-39)
+        running = [draft for draft in running if not draft.stopped]
     if not running and case.record.orders_gap:
         cards.append(not_checked_card("treatment-unknown", order, case.record.orders_gap, occasion))
     return running

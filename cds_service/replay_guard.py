@@ -12,13 +12,16 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    Connection,
     Engine,
+    Executable,
     LargeBinary,
     MetaData,
     Table,
@@ -27,8 +30,9 @@ from sqlalchemy import (
     event,
     select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 BUSY_SECONDS: Final = 3
 SECONDS_BETWEEN_SWEEPS: Final = 60.0
@@ -43,6 +47,7 @@ _seen = Table(
 
 
 _ASKED = select(_seen.c.expires).where(_seen.c.digest == bindparam("wanted"))
+_OLD = _seen.delete().where(_seen.c.expires < bindparam("now"))
 
 
 class GuardUnavailable(Exception):
@@ -69,28 +74,39 @@ class ReplayGuard:
         Raises:
             GuardUnavailable: the store does not answer. The call must then be refused, not let in.
         """
-        now, digest = self._clock(), _digest(issuer, jti)
+        digest = _digest(issuer, jti)
         try:
             with self._connected().connect() as connection:
-                # Asked first without a lock for writing: a flood of one token must not hold up the others.
-                if connection.execute(_ASKED, {"wanted": digest}).first() is not None:
+                # SQLite has one writer: a flood of one token, only looked up here, must not hold up the others.
+                # PostgreSQL writes nothing for a row that is there.
+                if connection.dialect.name == "sqlite" and _is_there(connection, digest):
                     return False
-                try:
-                    connection.execute(_seen.insert(), {"digest": digest, "expires": int(expires) + 1})
-                except IntegrityError:
-                    return False
-                if now - self._swept_at >= SECONDS_BETWEEN_SWEEPS:
-                    self._swept_at = now
-                    connection.execute(_seen.delete().where(_seen.c.expires < int(now)))
+                row = {"digest": digest, "expires": int(expires) + 1}
+                first = connection.execute(_add(connection.dialect.name), row).first() is not None
         except (SQLAlchemyError, OSError) as fault:
             raise GuardUnavailable(type(fault).__name__) from None
-        return True
+        self._sweep_now_and_then()
+        return first
+
+    def _sweep_now_and_then(self) -> None:
+        """Expired tokens go in a thread of their own: no call waits for that."""
+        now = self._clock()
+        with self._lock:
+            if now - self._swept_at < SECONDS_BETWEEN_SWEEPS:
+                return
+            self._swept_at = now
+        threading.Thread(target=self._sweep, args=(int(now),), daemon=True).start()
+
+    def _sweep(self, now: int) -> None:
+        # What cannot be deleted now is deleted a minute later; who asks for a token meanwhile learns of the fault.
+        with suppress(SQLAlchemyError, OSError), self._connected().connect() as connection:
+            connection.execute(_OLD, {"now": now})
 
     def seen(self, issuer: str, jti: str) -> bool:
         """Whether the token was used; nothing is changed. Raises ``GuardUnavailable`` likewise."""
         try:
             with self._connected().connect() as connection:
-                return connection.execute(_ASKED, {"wanted": _digest(issuer, jti)}).first() is not None
+                return _is_there(connection, _digest(issuer, jti))
         except (SQLAlchemyError, OSError) as fault:
             raise GuardUnavailable(type(fault).__name__) from None
 
@@ -111,6 +127,17 @@ class ReplayGuard:
             return self._engine
 
 
+@cache
+def _add(dialect: str) -> Executable:
+    """Adds a row and gives it back; of those who add the same one, one gets it and all others nothing."""
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    return insert(_seen).on_conflict_do_nothing().returning(_seen.c.expires)
+
+
+def _is_there(connection: Connection, digest: bytes) -> bool:
+    return connection.execute(_ASKED, {"wanted": digest}).first() is not None
+
+
 def _digest(issuer: str, jti: str) -> bytes:
     # The length keeps ("a", "bc") and ("ab", "c") apart.
     text = f"{len(issuer)}:{issuer}{jti}"
@@ -122,13 +149,19 @@ def _open(url: str) -> Engine:
     embedded = where.get_backend_name() == "sqlite"
     if embedded and where.database and where.database != ":memory:":
         Path(where.database).parent.mkdir(parents=True, exist_ok=True)
+    # A power cut may lose the last instants, with either database; the tokens of then are stale in minutes. Waiting
+    # for the disk would cost each call more than everything else that is done for it.
+    wait = f"-c synchronous_commit=off -c lock_timeout={BUSY_SECONDS}s -c statement_timeout={BUSY_SECONDS}s"
     engine = create_engine(
         where,
-        connect_args={"timeout": BUSY_SECONDS} if embedded else {"connect_timeout": BUSY_SECONDS},
+        connect_args={"timeout": BUSY_SECONDS}
+        if embedded
+        else {"connect_timeout": BUSY_SECONDS, "options": wait},
         # Each statement stands alone: the insert is the whole decision.
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,
         pool_timeout=BUSY_SECONDS,
+        pool_pre_ping=not embedded,
     )
     if embedded:
         event.listen(engine, "connect", _use_wal)
@@ -141,5 +174,4 @@ def _open(url: str) -> Engine:
 
 def _use_wal(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
-    # A power cut may lose the last instants; the tokens of then are stale in minutes.
     connection.execute("PRAGMA synchronous=NORMAL")

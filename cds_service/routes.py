@@ -21,6 +21,7 @@ from cds_service.metrics import Metrics
 from cds_service.openapi import document
 from cds_service.profiles import shaped
 from cds_service.rates import Rates
+from cds_service.repeats import without_overridden
 from cds_service.replay_guard import GuardUnavailable
 from cds_service.runtime import Runtime
 from cds_service.services import SERVICES, Service, discovery
@@ -137,12 +138,14 @@ def _hook_view(service: Service) -> Callable[[], Response]:
         call = read_call(service, read_body(request, settings.max_body_bytes), settings)
         exchange.call = call
         answered = pipeline.respond(call, _fetching_for(client, call))
+        days = runtime().policy.repeat_overridden_after
+        answered = without_overridden(answered, call, exchange.client, days, store())
         body = shaped(answered.body, settings.profile if client is None else client.profile)
         exchange.answer = replace(answered, body=body)
         cards = body["cards"]
         if isinstance(cards, list):
             g.cards = len(cards)
-            metrics().count_cards(service.id, cards)
+            metrics().count_cards(service.id, cards, exchange.client)
         return answer(body)
 
     return call_hook

@@ -142,7 +142,7 @@ def read_dose(order: Mapping[str, Any], product: Product) -> OrderedDose:
 
 
 def _regimen(order: object, product: Product) -> Regimen | None:
-    if not isinstance(order, Mapping):
+    if not isinstance(order, dict):
         raise Unreadable("the order is not in the shape that FHIR gives it")
     key = "dosageInstruction" if order.get("dosageInstruction") is not None else "dosage"
     every = _objects(order.get(key), "the dosage instruction")
@@ -212,7 +212,7 @@ def _is_text(value: object) -> bool:
 
 def _refuse_modifiers(dosage: Mapping[str, Any]) -> None:
     """FHIR forbids reading an element whose modifier extension is not understood."""
-    parts = [dosage, *(part for part in listed(dosage.get("timing")) if isinstance(part, Mapping))]
+    parts = [dosage, *(part for part in listed(dosage.get("timing")) if isinstance(part, dict))]
     if any(part.get("modifierExtension") for part in parts):
         raise Unreadable("the dosage instruction carries a modifier extension")
 
@@ -253,19 +253,19 @@ _QUANTITY_KEYS = ("doseQuantity", "doseSimpleQuantity", "quantityQuantity")
 def _says_dose(dosage: Mapping[str, Any]) -> bool:
     """Whether a dose is said, be it malformed; a unit without a number is no dose yet."""
     rates = listed(dosage.get("doseAndRate"))
-    if any(not isinstance(rate, Mapping) for rate in rates if rate is not None):
+    if any(not isinstance(rate, dict) for rate in rates if rate is not None):
         return True
-    for holder in (dosage, *(rate for rate in rates if isinstance(rate, Mapping))):
+    for holder in (dosage, *(rate for rate in rates if isinstance(rate, dict))):
         if _has_rate(holder):
             return True
         quantities = [quantity for key in _QUANTITY_KEYS for quantity in listed(holder.get(key))]
         for bounds in listed(holder.get("doseRange")):
-            if isinstance(bounds, Mapping):
+            if isinstance(bounds, dict):
                 quantities += [bounds.get("low"), bounds.get("high")]
             else:
                 quantities.append(bounds)
         for quantity in quantities:
-            if quantity is not None and not (isinstance(quantity, Mapping) and quantity.get("value") is None):
+            if quantity is not None and not (isinstance(quantity, dict) and quantity.get("value") is None):
                 return True
     return False
 
@@ -336,13 +336,13 @@ def _refuse_above_own_maximum(
 
 def _maximum(maximum: object, key: str, product: Product) -> Decimal | None:
     """Milligrams for each administration (a Quantity) or each day (a Ratio: so much in so long)."""
-    if not isinstance(maximum, Mapping):
+    if not isinstance(maximum, dict):
         return None
     try:
         if key == "maxDosePerAdministration":
             return _milligrams(maximum, product)
         upper, lower = maximum.get("numerator"), maximum.get("denominator")
-        if not isinstance(upper, Mapping) or not isinstance(lower, Mapping):
+        if not isinstance(upper, dict) or not isinstance(lower, dict):
             return None
         mg, span = _milligrams(upper, product), number(lower.get("value"))
     except Unreadable:
@@ -473,7 +473,7 @@ def _abbreviations(concept: object) -> Iterator[_Abbreviation]:
         if isinstance(part, str):
             yield from _phrase(part)
             continue
-        if not isinstance(part, Mapping):
+        if not isinstance(part, dict):
             raise Unreadable("the timing is not in the shape that FHIR gives it")
         yield from _phrase(part.get("text"))
         for coding in _objects(part.get("coding"), "the timing"):
@@ -507,7 +507,7 @@ def _phrase(text: object) -> Iterator[_Abbreviation]:
 def _objects(value: object, what: str) -> list[Mapping[str, Any]]:
     """The objects of an element that may repeat; an object alone is a list of one, ``null`` is nothing."""
     items = [item for item in listed(value) if item is not None]
-    found = [item for item in items if isinstance(item, Mapping)]
+    found: list[Mapping[str, Any]] = [item for item in items if isinstance(item, dict)]
     if len(found) < len(items):
         raise Unreadable(f"{what} is not in the shape that FHIR gives it")
     return found

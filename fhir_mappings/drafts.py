@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -18,8 +18,9 @@ from fhir_mappings.products import listed
 from guideline.derive import course_of, last_order_of
 from guideline.doses import DoseState, Form, OrderedDose
 from guideline.facts import closure, vocabulary
-from guideline.record import Draft
+from guideline.record import Draft, RecordedOrder
 from guideline.tables import load_tables
+from guideline.words import day
 
 _ORDER_TYPES = ("MedicationRequest", "MedicationOrder")
 _MODIFIED = "the order carries a modifier that this service does not know"
@@ -63,9 +64,9 @@ def named_resources(bundle: object) -> dict[str, Resource]:
 
 def _entries(bundle: object) -> Iterator[tuple[Resource, object]]:
     """Each resource of a Bundle with its ``fullUrl``."""
-    entries = bundle.get("entry") if isinstance(bundle, Mapping) else None
+    entries = bundle.get("entry") if isinstance(bundle, dict) else None
     for entry in listed(entries):
-        if isinstance(entry, Mapping) and isinstance(resource := entry.get("resource"), Mapping):
+        if isinstance(entry, dict) and isinstance(resource := entry.get("resource"), dict):
             yield resource, entry.get("fullUrl")
 
 
@@ -155,13 +156,15 @@ def read_draft(order: DraftedOrder, pool: Pool, lists: Lists) -> Draft:
         on_record=indication.on_record,
         ending=order.ending,
         notes=tuple(notes),
+        tablet_mg=product.tablet_mg,
+        mg_per_ml=product.mg_per_ml,
     )
 
 
 def running_drafts(
     pool: Pool, lists: Lists, on: date, gap_days: int, *, perhaps: bool = False
 ) -> list[Draft]:
-    """The JAK inhibitors that the child is taking, each as a draft of its running order without a dose.
+    """The JAK inhibitors that the child is taking, each as a draft of its running order, with the dose of that.
 
     ``perhaps``: those too whose last order has ended on a day that is not on record, which may have been yesterday.
     """
@@ -183,7 +186,8 @@ def running_drafts(
                 matched_by_name=medicine_of(resource, pool).by_name,
                 form=Form.UNKNOWN,
                 modified_release=False,
-                dose=OrderedDose(DoseState.ABSENT),
+                # The dose of free text is no news to anybody who looks at the child: nothing is said of it.
+                dose=running.dose if running.dose.regimen is not None else OrderedDose(DoseState.ABSENT),
                 indication=indication.indication,
                 jia_category=indication.jia_category,
                 on_record=indication.on_record,
@@ -191,10 +195,20 @@ def running_drafts(
                 stopped=status_of(resource) == "stopped"
                 and not drafted_again
                 and (running.end is None or running.end < on),
-                notes=indication.notes,
+                notes=(*indication.notes, *_has_ended(running, gap_days)),
             )
         )
     return found
+
+
+def _has_ended(running: RecordedOrder, gap_days: int) -> tuple[str, ...]:
+    """That the order behind a course is over, for whoever reads what is said of the drug."""
+    if running.active or running.end is None:
+        return ()
+    return (
+        f"The last order of {running.drug} on record ended on {day(running.end)}; the drug counts as taken for "
+        f"{gap_days} days after it (site policy), as a prescription may be renewed late.",
+    )
 
 
 def fhir_version(order: Resource) -> FhirVersion:
@@ -202,12 +216,12 @@ def fhir_version(order: Resource) -> FhirVersion:
     if order.get("resourceType") == "MedicationOrder":
         return "DSTU2"
     for dosage in listed(order.get("dosageInstruction")):
-        if isinstance(dosage, Mapping) and "doseAndRate" in dosage:
+        if isinstance(dosage, dict) and "doseAndRate" in dosage:
             return "R4"
-        if isinstance(dosage, Mapping) and any(name in dosage for name in ("doseQuantity", "doseRange")):
+        if isinstance(dosage, dict) and any(name in dosage for name in ("doseQuantity", "doseRange")):
             return "STU3"
     requester = order.get("requester")
-    if "context" in order or (isinstance(requester, Mapping) and "agent" in requester):
+    if "context" in order or (isinstance(requester, dict) and "agent" in requester):
         return "STU3"
     return "R4"
 
@@ -217,7 +231,7 @@ def unresolved_references(orders: Iterable[DraftedOrder], server: str | None) ->
     found = []
     for order in orders:
         pointer = pointer_of(order.resource)
-        text = pointer.get("reference") if isinstance(pointer, Mapping) else None
+        text = pointer.get("reference") if isinstance(pointer, dict) else None
         if order.medicine.unresolved and isinstance(text, str) and not text.startswith("#"):
             wanted = relative_reference(text)
             if _MEDICATION.fullmatch(wanted) and is_at(text, server):

@@ -20,6 +20,9 @@ _DATE = re.compile(
 )
 
 
+_NOTHING: frozenset[str] = frozenset()
+
+
 @lru_cache(maxsize=8192)
 def _concepts(system: str, code: str) -> frozenset[str]:
     return concepts_of(system, code)
@@ -30,9 +33,9 @@ def codings(concept: object) -> Iterator[tuple[str, str]]:
     if isinstance(concept, list):
         for item in concept:
             yield from codings(item)
-    elif isinstance(concept, Mapping):
+    elif isinstance(concept, dict):
         for coding in _codings_of(_unwrapped(concept)):
-            if isinstance(coding, Mapping):
+            if isinstance(coding, dict):
                 system, code = coding.get("system"), coding.get("code")
                 if isinstance(code, int) and not isinstance(code, bool):
                     code = str(code)  # SNOMED CT and RxNorm codes that lost their quotation marks
@@ -43,7 +46,7 @@ def codings(concept: object) -> Iterator[tuple[str, str]]:
 def _unwrapped(concept: Mapping[str, Any]) -> Mapping[str, Any]:
     """The concept of a CodeableReference (R5, where R4 has a CodeableConcept); anything else is its own."""
     inner = concept.get("concept")
-    return inner if isinstance(inner, Mapping) and "coding" not in concept else concept
+    return inner if isinstance(inner, dict) and "coding" not in concept else concept
 
 
 def _codings_of(concept: Mapping[str, Any]) -> list[Any]:
@@ -51,12 +54,21 @@ def _codings_of(concept: Mapping[str, Any]) -> list[Any]:
     listed = concept.get("coding")
     if isinstance(listed, list):
         return listed
-    return [listed if isinstance(listed, Mapping) else concept]
+    return [listed if isinstance(listed, dict) else concept]
 
 
 def concepts_in(concept: object) -> frozenset[str]:
     """Every concept that the codings stand for; an excluded look-alike is none."""
-    found: frozenset[str] = frozenset()
+    if concept is None:
+        return _NOTHING
+    if isinstance(concept, dict) and isinstance(listed := concept.get("coding"), list) and len(listed) == 1:
+        # By far the most: one coding, whose concepts are known already.
+        coding = listed[0]
+        if isinstance(coding, dict):
+            system, code = coding.get("system"), coding.get("code")
+            if isinstance(system, str) and isinstance(code, str):
+                return _concepts(system[:256], code) if len(code) <= LONGEST_CODE else _NOTHING
+    found = _NOTHING
     for system, code in codings(concept):
         found |= _concepts(system[:256], code)
     return found
@@ -76,10 +88,10 @@ def texts(concept: object) -> Iterator[str]:
     if isinstance(concept, list):
         for item in concept:
             yield from texts(item)
-    elif isinstance(concept, Mapping):
+    elif isinstance(concept, dict):
         concept = _unwrapped(concept)
         for holder in (concept, *_codings_of(concept)):
-            if isinstance(holder, Mapping):
+            if isinstance(holder, dict):
                 for name in ("text", "display"):
                     word = holder.get(name)
                     if isinstance(word, str):
@@ -121,7 +133,7 @@ def read_span(value: object) -> tuple[date, date] | None:
 def period(resource: Resource, name: str) -> tuple[date | None, date | None]:
     """Start and end of a Period element."""
     found = resource.get(name)
-    if not isinstance(found, Mapping):
+    if not isinstance(found, dict):
         return None, None
     return read_date(found.get("start")), read_date(found.get("end"))
 
@@ -143,17 +155,18 @@ def reference(resource: Resource) -> str:
 def is_of_patient(resource: Resource, patient_id: str) -> bool:
     """Whether the resource is about this child. One that names no subject is taken as found by the search."""
     subject = resource.get("subject") or resource.get("patient")
-    text = subject.get("reference") if isinstance(subject, Mapping) else subject
+    text = subject.get("reference") if isinstance(subject, dict) else subject
     if not isinstance(text, str) or text.startswith(("#", "urn:")):
         return True
-    return relative_reference(text) in (f"Patient/{patient_id}", patient_id)
+    own = f"Patient/{patient_id}"
+    return text == own or relative_reference(text) in (own, patient_id)
 
 
 def is_of_other_focus(resource: Resource, patient_id: str) -> bool:
     """Whether an Observation in this child's record is about something else (a donor, a fetus, a device)."""
     focus = resource.get("focus")
     return any(
-        not isinstance(item, Mapping) or not is_of_patient({"subject": item}, patient_id)
+        not isinstance(item, dict) or not is_of_patient({"subject": item}, patient_id)
         for item in (focus if isinstance(focus, list) else [focus] if focus else [])
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fhir_mappings.elements import (
     Resource,
@@ -13,7 +13,7 @@ from fhir_mappings.elements import (
     is_of_patient,
     reference,
 )
-from fhir_mappings.lists import Lists, is_active_condition, is_in_remission
+from fhir_mappings.lists import Lists, is_active_condition, is_at_rest
 from fhir_mappings.prefetch import Pool, relative_reference
 from fhir_mappings.products import listed
 from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Reason
@@ -64,7 +64,7 @@ def indication_of(order: Resource, pool: Pool, lists: Lists) -> Indication:
     if stated:
         found = _decide(stated, on_record)
         if found is not None:
-            return found
+            return replace(found, notes=_at_rest(found, lists))
         evidence = tuple(Evidence("indication", "not listed", source=s.source) for s in stated)
         return Indication(Known("other", evidence), _no_category())
     notes: tuple[str, ...] = (
@@ -74,19 +74,31 @@ def indication_of(order: Resource, pool: Pool, lists: Lists) -> Indication:
     )
     found = _decide(on_record, on_record)
     if found is not None:
-        notes += _in_remission(found, lists)
-        return Indication(found.indication, found.jia_category, found.on_record, notes)
+        return replace(found, notes=(*notes, *_at_rest(found, lists)))
+    if any(item.inactive and _groups(item.concepts) for item in lists.conditions.items):
+        notes += (_INACTIVE,)
     reason = lists.conditions.gap or Reason.ABSENT
     return Indication(Missing.of("indication", reason), _no_category(), (), notes)
 
 
-def _in_remission(found: Indication, lists: Lists) -> tuple[str, ...]:
-    """A word where the indication rests on conditions in remission alone."""
+_INACTIVE = (
+    "A disease that this guideline treats is on record as inactive. It was not taken for the indication; "
+    "where it is, name it as the reason of the order."
+)
+
+
+def _groups(concepts: frozenset[str]) -> frozenset[str]:
+    return frozenset(filter(None, map(_group, concepts)))
+
+
+def _at_rest(found: Indication, lists: Lists) -> tuple[str, ...]:
+    """A word where the indication rests on conditions in remission, or on one that the order names as inactive."""
     sources = {e.source for e in found.indication.evidence}
     resting_on = [item for item in lists.conditions.items if item.source in sources]
-    if resting_on and all(item.remission for item in resting_on):
-        return ("The indication is on record as in remission; it was used as the indication.",)
-    return ()
+    if not resting_on or not all(item.remission or item.inactive for item in resting_on):
+        return ()
+    how = "in remission" if all(item.remission for item in resting_on) else "inactive"
+    return (f"The indication is on record as {how}; it was used as the indication.",)
 
 
 def _no_category() -> Fact:
@@ -103,14 +115,15 @@ def _reasons(order: Resource, pool: Pool) -> tuple[list[_Stated], bool]:
         concepts += [(item, own) for item in listed(order.get(name))]
     pointers = list(listed(order.get("reasonReference")))
     for item in listed(order.get("reason")):
-        if isinstance(item, Mapping):
+        if isinstance(item, dict):
             concepts += [(item["concept"], own)] if "concept" in item else []
             pointers += [item["reference"]] if "reference" in item else []
     for pointer in pointers:
         condition = pool.resolve(pointer, order)
         if condition is None or is_modified(condition) or not _same_patient(condition, order):
             unread = True
-        elif is_active_condition(condition) or is_in_remission(condition):
+        elif is_active_condition(condition) or is_at_rest(condition):
+            # The order itself names it: a disease that is inactive on the drug is still what the drug is for.
             concepts.append((condition.get("code"), reference(condition)))
     for concept, source in concepts:
         if has_known_system(concept):
@@ -123,7 +136,7 @@ def _reasons(order: Resource, pool: Pool) -> tuple[list[_Stated], bool]:
 def _same_patient(condition: Resource, order: Resource) -> bool:
     """Whether a condition is not about somebody else than the order is."""
     subject = order.get("subject") or order.get("patient")
-    text = subject.get("reference") if isinstance(subject, Mapping) else None
+    text = subject.get("reference") if isinstance(subject, dict) else None
     if not isinstance(text, str):
         return True
     return is_of_patient(condition, relative_reference(text).removeprefix("Patient/"))

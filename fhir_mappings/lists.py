@@ -6,10 +6,11 @@ broke off or held something unreadable can say yes, never no.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from functools import partial
+from functools import cache, partial
 
 from fhir_mappings.dosage import read_dose
 from fhir_mappings.elements import (
@@ -25,11 +26,11 @@ from fhir_mappings.elements import (
     status_of,
     texts,
 )
-from fhir_mappings.medicines import Medicine, medicine_of
+from fhir_mappings.medicines import Medicine, medicine_of, read_medicine
 from fhir_mappings.prefetch import Pool
 from fhir_mappings.products import listed
 from guideline.facts import FactKind, vocabulary
-from guideline.record import Event, RecordedOrder
+from guideline.record import INTRAVENOUS, Event, RecordedOrder
 from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
 
 _ACTIVE_CLINICAL = ("active", "recurrence", "relapse")
@@ -47,8 +48,9 @@ class Item:
     """One entry of a list that counts: what it is, since when, and whether it is current, past or completed.
 
     ``drafted`` entries stand in the request's own drafts: present, but no history. A disease in ``remission`` is not
-    current, and still the child's disease: remission on the drug is what the drug is given for. ``until`` is the day
-    on which a medicine ended or is to end, where the record says so.
+    current, and still the child's disease: remission on the drug is what the drug is given for; an ``inactive`` one
+    counts only where the order itself names it. ``until`` is the day on which a medicine ended or is to end, where
+    the record says so.
     """
 
     concepts: frozenset[str]
@@ -59,6 +61,7 @@ class Item:
     completed: bool = False
     drafted: bool = False
     remission: bool = False
+    inactive: bool = False
     until: date | None = None
 
 
@@ -122,8 +125,8 @@ def read_lists(pool: Pool, patient_id: str, drafts: Iterable[Resource], on: date
 
 def _code_of(value: object) -> str | None:
     """A status given as a code (STU3) or as a CodeableConcept (R4), whose system may be lacking."""
-    if isinstance(value, Mapping):
-        parts = [part for part in listed(value.get("coding")) if isinstance(part, Mapping)]
+    if isinstance(value, dict):
+        parts = [part for part in listed(value.get("coding")) if isinstance(part, dict)]
         value = next((part["code"] for part in parts if isinstance(part.get("code"), str)), None)
     return value.strip().lower() if isinstance(value, str) and value.strip() else None
 
@@ -148,6 +151,12 @@ def is_in_remission(resource: Resource) -> bool:
     """In remission and neither refuted nor erroneous."""
     verified = _code_of(resource.get("verificationStatus")) not in _NEVER_VERIFIED
     return verified and _code_of(resource.get("clinicalStatus")) == "remission"
+
+
+def is_at_rest(resource: Resource) -> bool:
+    """In remission or inactive, not resolved, and neither refuted nor erroneous."""
+    verified = _code_of(resource.get("verificationStatus")) not in _NEVER_VERIFIED
+    return verified and _code_of(resource.get("clinicalStatus")) in ("remission", "inactive")
 
 
 def is_never_true(resource: Resource) -> bool:
@@ -209,6 +218,7 @@ def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource
                     reference(resource),
                     current,
                     remission=is_in_remission(resource),
+                    inactive=_code_of(resource.get("clinicalStatus")) == "inactive",
                 )
             )
     return RecordList(tuple(items), gap, foreign), tuple(active)
@@ -254,9 +264,9 @@ def _allergy(resource: Resource) -> Item | None:
     what = resource.get("code") or resource.get("substance")
     found = concepts_in(what)
     for reaction in listed(resource.get("reaction")):
-        if isinstance(reaction, Mapping):
+        if isinstance(reaction, dict):
             found |= concepts_in(reaction.get("substance"))
-    named = medicine_of({"medicationCodeableConcept": what}, _NO_POOL)
+    named = read_medicine({"medicationCodeableConcept": what}, _NO_POOL)
     on = read_date(resource.get("recordedDate")) or read_date(resource.get("assertedDate"))
     return Item(found | named.concepts, on, reference(resource), current=True)
 
@@ -322,7 +332,7 @@ def draft_concepts(resource: Resource, pool: Pool) -> frozenset[str]:
         return medicine_of(resource, pool).concepts
     found = concepts_in(resource.get("vaccineCode")) | concepts_in(resource.get("code"))
     for entry in listed(resource.get("recommendation")):
-        if isinstance(entry, Mapping):
+        if isinstance(entry, dict):
             found |= concepts_in(entry.get("vaccineCode"))
     return found
 
@@ -345,7 +355,7 @@ def counts_as_taken(resource: Resource) -> bool:
 def _adherence(resource: Resource) -> str:
     """What an R5 MedicationStatement says of whether the child takes it; R5 keeps that out of the status."""
     adherence = resource.get("adherence")
-    code = _code_of(adherence.get("code")) if isinstance(adherence, Mapping) else None
+    code = _code_of(adherence.get("code")) if isinstance(adherence, dict) else None
     return code or ""
 
 
@@ -383,7 +393,7 @@ def _medications(
             until = end if end is not None or current else start
             items.append(
                 Item(
-                    medicine.concepts,
+                    medicine.concepts | _by_vein(resource, medicine.concepts),
                     start,
                     reference(resource),
                     current,
@@ -400,6 +410,23 @@ def _medications(
         if drug is not None:
             orders.append(_recorded(drug, resource, medicine))
     return RecordList(tuple(items), gap, foreign), tuple(orders)
+
+
+_VEIN = re.compile(r"\b(?:intravenous(?:ly)?|i\.?v\.?|infusion)(?!\w)", re.I)
+
+
+def _by_vein(resource: Resource, concepts: frozenset[str]) -> frozenset[str]:
+    """An antibiotic that is given into a vein makes an infection a serious one (A-35)."""
+    if not concepts & frozenset(vocabulary()["antibiotic"].concepts):
+        return frozenset()
+    routes = [
+        dosage.get("route")
+        for dosage in listed(resource.get("dosageInstruction", resource.get("dosage")))
+        if isinstance(dosage, Mapping)
+    ]
+    words = [word for named in (*routes, resource.get("medicationCodeableConcept")) for word in texts(named)]
+    coded = any("route-intravenous" in concepts_in(route) for route in routes)
+    return frozenset({INTRAVENOUS}) if coded or any(_VEIN.search(word) for word in words) else frozenset()
 
 
 def _recorded(drug: str, resource: Resource, medicine: Medicine) -> RecordedOrder:
@@ -420,9 +447,9 @@ def _span_of(resource: Resource) -> tuple[date | None, date | None]:
         start, end = began or start, ended or end
     start = read_date(resource.get("effectiveDateTime")) or start
     for dosage in listed(resource.get("dosageInstruction", resource.get("dosage"))):
-        timing = dosage.get("timing") if isinstance(dosage, Mapping) else None
-        repeat = timing.get("repeat") if isinstance(timing, Mapping) else None
-        if isinstance(repeat, Mapping):
+        timing = dosage.get("timing") if isinstance(dosage, dict) else None
+        repeat = timing.get("repeat") if isinstance(timing, dict) else None
+        if isinstance(repeat, dict):
             began, ended = period(repeat, "boundsPeriod")
             start, end = start or began, max(filter(None, (end, ended)), default=None)
     if start is None:
@@ -434,10 +461,10 @@ def _span_of(resource: Resource) -> tuple[date | None, date | None]:
 
 def _supplied_until(resource: Resource, start: date | None) -> date | None:
     dispense = resource.get("dispenseRequest")
-    supply = dispense.get("expectedSupplyDuration") if isinstance(dispense, Mapping) else None
+    supply = dispense.get("expectedSupplyDuration") if isinstance(dispense, dict) else None
     if (
         start is None
-        or not isinstance(supply, Mapping)
+        or not isinstance(supply, dict)
         or supply.get("code", supply.get("unit")) not in ("d", "days")
     ):
         return None
@@ -459,28 +486,43 @@ _LISTS = ("conditions", "procedures", "medications", "allergies", "immunizations
 
 def read_flags(lists: Lists) -> dict[str, Fact]:
     """Every yes/no fact of the vocabulary that is read from lists alone."""
-    return {
-        name: _flag(kind, [(part, lists.of(part)) for part in kind.read_from])
-        for name, kind in vocabulary().items()
+    present: dict[tuple[str, ...], tuple[list[tuple[str, RecordList]], frozenset[str], Fact]] = {}
+    found: dict[str, Fact] = {}
+    for kind, wanted in _flag_kinds():
+        known = present.get(kind.read_from)
+        if known is None:
+            sources = [(part, lists.of(part)) for part in kind.read_from]
+            concepts = frozenset[str]().union(*(i.concepts for _, each in sources for i in each.items))
+            known = present[kind.read_from] = sources, concepts, _none_found(sources)
+        # Of the many things that could stand in a list most do not, and say no in the same words.
+        sources, concepts, none = known
+        found[kind.name] = none if wanted.isdisjoint(concepts) else _flag(kind, wanted, sources)
+    return found
+
+
+@cache
+def _flag_kinds() -> tuple[tuple[FactKind, frozenset[str]], ...]:
+    return tuple(
+        (kind, frozenset(kind.concepts))
+        for kind in vocabulary().values()
         if kind.kind == "choice" and kind.concepts and all(part in _LISTS for part in kind.read_from)
-    }
+    )
 
 
-def _flag(kind: FactKind, sources: Iterable[tuple[str, RecordList]]) -> Fact:
-    wanted = frozenset(kind.concepts)
+def _none_found(sources: Iterable[tuple[str, RecordList]]) -> Fact:
+    causes = tuple(Cause(name, each.gap) for name, each in sources if each.gap is not None)
+    return Missing(causes) if causes else Known("no")
+
+
+def _flag(kind: FactKind, wanted: frozenset[str], sources: list[tuple[str, RecordList]]) -> Fact:
     evidence: list[Evidence] = []
-    causes: list[Cause] = []
     for name, record_list in sources:
         for item in record_list.items:
             if item.concepts & wanted and _counts(item, kind):
                 evidence.append(
                     Evidence(name, _label(item.concepts & wanted), on=item.on, source=item.source)
                 )
-        if record_list.gap is not None:
-            causes.append(Cause(name, record_list.gap))
-    if evidence:
-        return Known("yes", tuple(evidence))
-    return Missing(tuple(causes)) if causes else Known("no")
+    return Known("yes", tuple(evidence)) if evidence else _none_found(sources)
 
 
 def _counts(item: Item, kind: FactKind) -> bool:

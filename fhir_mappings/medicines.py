@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
@@ -20,7 +19,7 @@ from guideline.sources import solution_mg_per_ml
 JAK_INHIBITORS = ("tofacitinib", "baricitinib", "ruxolitinib")
 _TOPICAL_WORDS = re.compile(r"\b(cream|ointment|gel|topical|cutaneous|eye|ophthalmic)\b")
 _TOPICAL = "ruxolitinib-topical"
-_NOT_COVERED = frozenset({"upadacitinib", "filgotinib", "jak-inhibitor-class"})
+_NOT_COVERED = frozenset({"upadacitinib", "filgotinib", "jak-inhibitor-class", "jak-inhibitor-unnamed"})
 _JAK_CONCEPTS = frozenset({*JAK_INHIBITORS, "upadacitinib", "filgotinib", _TOPICAL})
 
 
@@ -56,46 +55,66 @@ class Medicine:
         return _TOPICAL in self.concepts and not self.concepts & (_NOT_COVERED | frozenset(JAK_INHIBITORS))
 
 
+_WORD = re.compile(r"\w+")
+
+
 @cache
-def _names() -> tuple[tuple[re.Pattern[str], str], ...]:
+def _names() -> dict[str, tuple[tuple[str, str], ...]]:
+    """The names with their concepts, by their first word."""
     path = Path(__file__).with_name("names.csv")
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
     with path.open(encoding="utf-8", newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    return tuple((re.compile(rf"\b{re.escape(row['name'])}\b"), row["concept"]) for row in rows)
+        for row in csv.DictReader(handle):
+            first = _WORD.match(row["name"])
+            if first is None or not row["name"][-1:].isalnum():
+                raise ValueError(
+                    f"names.csv: {row['name']!r} must begin and end with a letter or digit; correct it"
+                )
+            found[first[0]] = (*found.get(first[0], ()), (row["name"], row["concept"]))
+    return found
 
 
 def pointer_of(resource: Resource) -> object:
     """The Reference to a Medication of an order or statement (DSTU2 to R5), or ``None``."""
     pointer: object = resource.get("medicationReference")
     both = resource.get("medication")
-    if pointer is None and isinstance(both, Mapping):
+    if pointer is None and isinstance(both, dict):
         inner = both.get("reference")
-        return inner if isinstance(inner, Mapping) else both if isinstance(inner, str) else None
+        return inner if isinstance(inner, dict) else both if isinstance(inner, str) else None
     return pointer
 
 
 def medicine_of(resource: Resource, pool: Pool) -> Medicine:
-    """The medicine of a MedicationRequest, MedicationOrder or MedicationStatement (DSTU2 to R5)."""
+    """The medicine of a MedicationRequest, MedicationOrder or MedicationStatement (DSTU2 to R5); each read once."""
+    known: dict[int, tuple[Resource, Medicine]] = pool.kept.setdefault("medicines", {})
+    found = known.get(id(resource))
+    if found is None:
+        # The resource is kept beside its medicine: its identity cannot become another's while the pool lives.
+        found = known[id(resource)] = resource, read_medicine(resource, pool)
+    return found[1]
+
+
+def read_medicine(resource: Resource, pool: Pool) -> Medicine:
+    """``medicine_of`` without remembering it."""
     concept: object = resource.get("medicationCodeableConcept")
     pointer = pointer_of(resource)
     both = resource.get("medication")
-    if isinstance(both, Mapping):  # R5, and STU3 drafts of some clients
+    if isinstance(both, dict):  # R5, and STU3 drafts of some clients
         concept = concept or both.get("concept") or (both if "coding" in both or "text" in both else None)
     medication = pool.resolve(pointer, resource) if pointer is not None else None
-    if medication is not None and is_modified(medication):
-        medication = None  # FHIR forbids reading it
+    if medication is not None and (is_modified(medication) or _has_too_many_parts(medication)):
+        medication = None  # FHIR forbids reading the first
     holders = [concept]
     if medication is not None:
         holders.append(medication.get("code"))
-        for part in [medication, *(p for p in [medication.get("product")] if isinstance(p, Mapping))]:
+        for part in [medication, *(p for p in [medication.get("product")] if isinstance(p, dict))]:
             for ingredient in listed(part.get("ingredient")):
-                if isinstance(ingredient, Mapping):
-                    holders.append(ingredient.get("itemCodeableConcept"))
-                    holders.append(
-                        ingredient.get("item") if isinstance(ingredient.get("item"), Mapping) else None
-                    )
+                if isinstance(ingredient, dict):
+                    item = ingredient.get("item") if isinstance(ingredient.get("item"), dict) else None
+                    holders += [ingredient.get("itemCodeableConcept"), item]
+                    holders.append(_code_referred_to(ingredient, [medication, resource], pool))
     words = [word for holder in holders for word in texts(holder)]
-    if isinstance(pointer, Mapping) and isinstance(pointer.get("display"), str):
+    if isinstance(pointer, dict) and isinstance(pointer.get("display"), str):
         words.append(pointer["display"])
     coded = frozenset().union(*(concepts_in(holder) for holder in holders))
     found, by_name = coded, False
@@ -106,22 +125,39 @@ def medicine_of(resource: Resource, pool: Pool) -> Medicine:
         # ones are told as a contradiction, never one of them chosen.
         named = _named(words) & _JAK_CONCEPTS
         found, by_name = coded | named, bool(named - coded) and not coded & _JAK_CONCEPTS
-    found = _without_topical(found, words, resource)
+    found = _without_topical(_with_combination(found), words, resource)
     product = None
     if any(drug in found for drug in JAK_INHIBITORS):
-        raw = [
-            c for holder in (concept,) if isinstance(holder, Mapping) for c in listed(holder.get("coding"))
-        ]
-        coding_list = [c for c in raw if isinstance(c, Mapping)]
+        raw = [c for holder in (concept,) if isinstance(holder, dict) for c in listed(holder.get("coding"))]
+        coding_list = [c for c in raw if isinstance(c, dict)]
         product = read_product(coding_list, words, medication)
         if "tofacitinib" in found:
             product = _of_printed_strength(product)
     nothing = concept is None and pointer is None
     named_by_class = any(_is_substance(holder) for holder in holders)
-    unresolved = pointer is not None and medication is None and not found
-    return Medicine(
-        found, by_name and bool(found), unresolved, product, nothing or not (coded or words or named_by_class)
-    )
+    silent = nothing or not (coded or words or named_by_class)
+    # A Medication that names nothing is as good as none.
+    unresolved = pointer is not None and not found and (medication is None or silent)
+    return Medicine(found, by_name and bool(found), unresolved, product, silent)
+
+
+MOST_INGREDIENTS = 50
+
+
+def _has_too_many_parts(medication: Resource) -> bool:
+    """No medicine has so many; each may have to be looked for among as many contained resources."""
+    inner = medication.get("product")
+    parts = [medication, inner if isinstance(inner, dict) else {}]
+    return any(len(listed(part.get("ingredient"))) > MOST_INGREDIENTS for part in parts)
+
+
+def _code_referred_to(ingredient: Resource, holders: list[Resource], pool: Pool) -> object:
+    """The code of the Substance or Medication that an ingredient is given as (R4; STU3 and R5 under ``item``)."""
+    item = ingredient.get("item")
+    inner = item.get("reference") if isinstance(item, dict) else None
+    pointer = ingredient.get("itemReference") or (inner if isinstance(inner, dict) else item)
+    found = next((there for holder in holders if (there := pool.resolve(pointer, holder)) is not None), None)
+    return None if found is None or is_modified(found) else found.get("code")
 
 
 def _is_substance(concept: object) -> bool:
@@ -152,16 +188,33 @@ def _of_printed_strength(product: Product) -> Product:
 def _is_a_medicine(concepts: frozenset[str]) -> bool:
     """Whether a code names one medicine; a form, a route or a whole class of medicines is none."""
     return any(
-        not concept.startswith(("form-", "route-", "unit-")) and not concept.endswith("-class")
+        not concept.startswith(("form-", "route-", "unit-", "excipient-")) and not concept.endswith("-class")
         for concept in concepts
     )
 
 
 def _named(words: list[str]) -> frozenset[str]:
-    lowered = [word.lower() for word in words]
-    return frozenset(
-        concept for pattern, concept in _names() if any(pattern.search(word) for word in lowered)
-    )
+    """The concepts whose names stand in the texts as whole words; one pass over each, however long it is."""
+    found: set[str] = set()
+    for text in words:
+        lowered = text.lower()
+        for word in _WORD.finditer(lowered):
+            for name, concept in _names().get(word[0], ()):
+                end = word.start() + len(name)
+                if lowered.startswith(name, word.start()) and not _WORD.match(lowered, end):
+                    found.add(concept)
+    return frozenset(found)
+
+
+_COMBINED = "combined-hormonal-contraceptive"
+
+
+def _with_combination(found: frozenset[str]) -> frozenset[str]:
+    """Ethinylestradiol together with a progestogen is a combined contraceptive, and no longer either of them."""
+    both = {"ethinylestradiol", "progestogen-only-contraceptive"}
+    if both <= found or _COMBINED in found:
+        return (found - both) | {_COMBINED}
+    return found
 
 
 def _without_topical(found: frozenset[str], words: list[str], resource: Resource) -> frozenset[str]:
@@ -172,7 +225,7 @@ def _without_topical(found: frozenset[str], words: list[str], resource: Resource
         routes = [
             dosage.get("route")
             for dosage in listed(resource.get("dosageInstruction"))
-            if isinstance(dosage, Mapping)
+            if isinstance(dosage, dict)
         ]
         spoken = [word for route in routes for word in texts(route)]
         if any(_TOPICAL_WORDS.search(word.lower()) for word in [*words, *spoken]):

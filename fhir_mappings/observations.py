@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
 
+import msgspec
+
+from fhir_mappings.answers import meaning_of
 from fhir_mappings.elements import (
     Resource,
     codings,
@@ -33,6 +36,7 @@ from fhir_mappings.validate import is_readable
 from guideline.facts import vocabulary
 from guideline.record import Reading, Unusable
 from guideline.values import Interval, Reason
+from guideline.words import plain
 
 _USABLE = ("final", "amended", "corrected")
 _COMPARATORS = {"<": (False, True), "<=": (False, False), ">": (True, True), ">=": (True, False)}
@@ -40,19 +44,26 @@ _LATEST_ZONE = timedelta(days=1)
 """A result dated tomorrow by its own clock may be today's in UTC; later ones are faults."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """One result before it is read: the resource, and the part of it (itself or a component) that holds it.
+class _Found(NamedTuple):
+    """One result before it is read, and the part of it (itself or a component) that holds the analyte."""
 
-    ``of_other``: it is about something else than the child.
+    result: Result
+    part: Resource
+
+
+class _Dated(NamedTuple):
+    """One result in its place: in the order of these members, from the end, a series is newest first.
+
+    Undated results come first: they are unusable, and must be seen before an older one is taken. Of results of one
+    moment the reference decides, so that the order of arrival does not.
     """
 
+    undated: bool
     when: str
-    on: date | None
-    resource: Resource
-    part: Resource
+    day: date
     source: str
-    of_other: bool
+    arrived: int
+    found: _Found
 
 
 @dataclass(slots=True)
@@ -60,23 +71,75 @@ class Readings:
     """The readings of one analyte, newest first (``guideline.record.Series``), each read once on demand."""
 
     analyte: str
+    patient_id: str
     today: date
     gap: Reason | None
     found: list[_Found]
-    _read: dict[int, Reading | Unusable] = field(default_factory=dict)
-    _sorted: bool = False
+    _waiting: list[tuple[int, int, _Found]] | None = None
+    _ordered: list[_Dated] = field(default_factory=list)
+    _read: list[Reading | Unusable] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Reading | Unusable]:
-        if not self._sorted:
-            # Undated results come first: they are unusable, and must be seen before an older one is taken.
-            # Of results of one moment the reference decides, so that the order of arrival does not.
-            self.found.sort(key=lambda f: (f.on is None, f.when, f.on or date.min, f.source), reverse=True)
-            self._sorted = True
-        for index, found in enumerate(self.found):
-            reading = self._read.get(index)
-            if reading is None:
-                reading = self._read[index] = _read(self.analyte, found, self.today)
-            yield reading
+        index = 0
+        while index < len(self._ordered) or self._order_more():
+            if index == len(self._read):
+                reading = _read(self.analyte, self._ordered[index], self.patient_id, self.today)
+                if isinstance(reading, Reading) and self._is_alone(index):
+                    reading = msgspec.structs.replace(reading, alone=True)
+                self._read.append(reading)
+            yield self._read[index]
+            index += 1
+
+    def _is_alone(self, index: int) -> bool:
+        """Whether no other result has the time of this one: results of one moment are put in their order together."""
+        when = self._ordered[index].when
+        beside = self._ordered[max(index - 1, 0) : index] + self._ordered[index + 1 : index + 2]
+        return all(other.when != when for other in beside)
+
+    def _order_more(self) -> bool:
+        """Puts the next newest results in their order; whether there were any.
+
+        Two days as written that are further apart than time zones can bring together are in order already, so of a
+        long history only the newest part is looked at closely. That needs a day on every result.
+        """
+        if self._waiting is None:
+            self._waiting = sorted((_day_written(f.result.resource), n, f) for n, f in enumerate(self.found))
+        waiting = self._waiting
+        if not waiting:
+            return False
+        next_: list[_Dated] = []
+        least = waiting[-1][0]
+        undated = waiting[0][0] == _NO_DAY
+        while waiting and (undated or waiting[-1][0] >= least - _ZONES_APART):
+            least, arrived, found = waiting.pop()
+            next_.append(_dated(found, arrived))
+        next_.sort(key=lambda d: d[:-1], reverse=True)
+        self._ordered += next_
+        return True
+
+
+_ZONES_APART = 2
+"""Days as written of one moment differ by one at most, so moments three days apart never change places."""
+_NO_DAY = -1
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9:.,Z+-]*)?")
+
+
+def _day_written(resource: Resource) -> int:
+    """The day of a result as it is written, counted; ``_NO_DAY`` where that is not a plain one."""
+    text = _time_of(resource)
+    if text is None or _DAY.fullmatch(text) is None:
+        return _NO_DAY
+    try:
+        return date.fromisoformat(text[:10]).toordinal()
+    except ValueError:
+        return _NO_DAY
+
+
+def _dated(found: _Found, arrived: int) -> _Dated:
+    text = _time_of(found.result.resource)
+    on = read_date(text)
+    when = "" if text is None else _moment(text)
+    return _Dated(on is None, when, on or date.min, found.result.source, -arrived, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +155,22 @@ class Results:
 
 def read_results(pool: Pool, patient_id: str, today: date) -> Results:
     """Every analyte of the vocabulary, indexed by its codes in one pass."""
-    facts_of: dict[str, list[str]] = {}
-    series: dict[str, Readings] = {}
-    for name, kind in vocabulary().items():
-        if kind.read_from == ("series",):
-            series[name] = Readings(_analyte(kind.concepts), today, pool.gap("series", name), [])
-            for concept in kind.concepts:
-                facts_of.setdefault(concept, []).append(name)
+    series = {
+        name: Readings(analyte, patient_id, today, pool.gap("series", name), [])
+        for name, analyte in _analytes().items()
+    }
     foreign = 0
     not_final: list[str] = []
     unknown: list[Result] = []
     for result in results_of(pool, patient_id):
         resource = result.resource
-        wanted = list(_parts(resource, facts_of))
-        if not wanted:
+        wanted = _facts_of(result.concepts)
+        found = [(fact, resource) for fact in wanted] if wanted else []
+        if result.concepts & _SPECIMEN_UNSAID:
+            found = [(fact, resource) for fact in _where_said(result)]
+        if "component" in resource:
+            found += _components(resource)
+        if not found:
             if status_of(resource) in _USABLE and is_local(resource, patient_id):
                 unknown.append(result)
             continue
@@ -115,12 +180,10 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
         status = status_of(resource)
         if status not in _USABLE:
             if status not in WITHDRAWN:
-                not_final.extend(fact for fact, _ in wanted)
+                not_final.extend(fact for fact, _ in found)
             continue
-        when, on = _effective(resource)
-        of_other = is_of_other_focus(resource, patient_id)
-        for fact, part in wanted:
-            series[fact].found.append(_Found(when, on, resource, part, result.source, of_other))
+        for fact, part in found:
+            series[fact].found.append(_Found(result, part))
     empty = {fact: readings for fact, readings in series.items() if not readings.found}
     return Results(
         series,
@@ -130,19 +193,58 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
     )
 
 
+@cache
+def _analytes() -> Mapping[str, str]:
+    """Every fact that is a series of results, with its analyte."""
+    return {n: _analyte(kind.concepts) for n, kind in vocabulary().items() if kind.read_from == ("series",)}
+
+
+@lru_cache(maxsize=512)
+def _facts_of(concepts: frozenset[str]) -> tuple[str, ...]:
+    """The facts whose results have one of these concepts; a fact twice where two of them name it."""
+    kinds = vocabulary()
+    return tuple(
+        name for concept in concepts for name in _analytes() for own in kinds[name].concepts if own == concept
+    )
+
+
+def _where_said(result: Result) -> Iterator[str]:
+    """The facts of a result of which a code does not name the specimen: by that code only where the result does."""
+    for concept in result.concepts:
+        for fact in _facts_of(frozenset({concept})):
+            if concept not in _SPECIMEN_UNSAID or _has_specimen(result.resource, fact):
+                yield fact
+
+
+def _components(resource: Resource) -> Iterator[tuple[str, Resource]]:
+    """(fact, part) for each component that is one of our analytes."""
+    components = resource.get("component")
+    for component in components if isinstance(components, list) else ():
+        if isinstance(component, dict):
+            for fact in _facts_of(concepts_in(component.get("code"))):
+                yield fact, component
+
+
 def _fits(resource: Resource, empty: Mapping[str, Readings]) -> Iterator[str]:
     """The facts without any result whose unit and plausible values a result of unknown code would fit."""
     quantity = resource.get("valueQuantity")
-    value = _number(quantity.get("value")) if isinstance(quantity, Mapping) else None
-    if value is None or not isinstance(quantity, Mapping):
+    value = _number(quantity.get("value")) if isinstance(quantity, dict) else None
+    if value is None or not isinstance(quantity, dict):
         return
-    possible = _facts_of_unit(_text(quantity.get("code")), _text(quantity.get("unit")))
+    code, unit = _text(quantity.get("code")), _text(quantity.get("unit"))
+    if len(code or "") + len(unit or "") > _LONGEST_UNIT:
+        return
+    possible = _facts_of_unit(code, unit)
     for fact, readings in empty.items():
         if fact in possible:
             converted = _converted(readings.analyte, value, quantity)
             loaded = readings.analyte in _VIRUS_LOADS
             if not isinstance(converted, Reason) and (loaded or is_plausible(readings.analyte, converted)):
                 yield fact
+
+
+_LONGEST_UNIT = 64
+"""Code and unit together; what is longer is no unit, and must not fill the memory of those that were seen."""
 
 
 @lru_cache(maxsize=512)
@@ -163,20 +265,6 @@ def _analyte(concepts: tuple[str, ...]) -> str:
     return concepts[0]
 
 
-def _parts(resource: Resource, facts_of: Mapping[str, list[str]]) -> Iterator[tuple[str, Resource]]:
-    """(fact, part) for the result itself and for each component that is one of our analytes."""
-    for concept in concepts_in(resource.get("code")):
-        for fact in facts_of.get(concept, ()):
-            if concept not in _SPECIMEN_UNSAID or _has_specimen(resource, fact):
-                yield fact, resource
-    components = resource.get("component")
-    for component in components if isinstance(components, list) else ():
-        if isinstance(component, Mapping):
-            for concept in concepts_in(component.get("code")):
-                for fact in facts_of.get(concept, ()):
-                    yield fact, component
-
-
 _SPECIMEN_UNSAID = frozenset({"bk-viral-load-specimen-unknown"})
 _URINE, _BLOOD = re.compile(r"urine", re.I), re.compile(r"blood|plasma|serum", re.I)
 
@@ -184,86 +272,80 @@ _URINE, _BLOOD = re.compile(r"urine", re.I), re.compile(r"blood|plasma|serum", r
 def _has_specimen(resource: Resource, fact: str) -> bool:
     """Whether a load whose code does not name the specimen is of the kind that the fact wants (A-28)."""
     specimen = resource.get("specimen")
-    words = list(texts(specimen)) if isinstance(specimen, Mapping) else []
+    words = list(texts(specimen)) if isinstance(specimen, dict) else []
     wanted = _URINE if "Urine" in fact else _BLOOD
     return any(wanted.search(word) for word in words)
 
 
-def _effective(resource: Resource) -> tuple[str, date | None]:
-    """The clinical time: effective, never issued (the register's conventions)."""
+def _time_of(resource: Resource) -> str | None:
+    """The clinical time as written: effective, never issued (the register's conventions)."""
     for name in ("effectiveDateTime", "effectiveInstant"):
         value = resource.get(name)
         if isinstance(value, str):
-            return _moment(value), read_date(value)
+            return value
     span = resource.get("effectivePeriod")
-    if isinstance(span, Mapping):
+    if isinstance(span, dict):
         for name in ("end", "start"):
             value = span.get(name)
             if isinstance(value, str):
-                return _moment(value), read_date(value)
-    return "", None
-
-
-def _has_time(resource: Resource) -> bool:
-    """Whether the clinical time has a time of day, so that results of one day have an order."""
-    span = resource.get("effectivePeriod")
-    inner = (span.get("end"), span.get("start")) if isinstance(span, Mapping) else ()
-    stated = (resource.get("effectiveDateTime"), resource.get("effectiveInstant"), *inner)
-    return "T" in next((value for value in stated if isinstance(value, str)), "")
+                return value
+    return None
 
 
 def _moment(text: str) -> str:
     """A time for sorting: in UTC where it has a zone; a day alone is its beginning."""
     try:
         moment = datetime.fromisoformat(text.strip())
-        return moment.astimezone(UTC).isoformat() if moment.tzinfo is not None else moment.isoformat()
+        zone = moment.tzinfo
+        return (moment if zone is None or zone is UTC else moment.astimezone(UTC)).isoformat()
     except (ValueError, OverflowError):
         return text
 
 
-def _read(analyte: str, found: _Found, today: date) -> Reading | Unusable:
-    source = found.source
+def _read(analyte: str, dated: _Dated, patient_id: str, today: date) -> Reading | Unusable:
+    resource, part = dated.found.result.resource, dated.found.part
+    on, source = (None if dated.undated else dated.day), dated.source
 
     def unusable(reason: Reason, detail: str) -> Unusable:
-        return Unusable(reason, found.on, source, detail)
+        return Unusable(reason, on, source, detail)
 
-    if found.on is None:
+    if on is None:
         return unusable(Reason.UNREADABLE, "it carries no usable date")
-    if found.on > today + _LATEST_ZONE:
+    if on > today + _LATEST_ZONE:
         return unusable(Reason.UNREADABLE, "it is dated in the future")
-    if is_modified(found.resource) or is_modified(found.part):
+    if is_modified(resource) or is_modified(part):
         return unusable(Reason.UNREADABLE, "it carries a modifier that this service does not know")
-    if found.of_other:
+    if is_of_other_focus(resource, patient_id):
         return unusable(Reason.UNREADABLE, "it is about something else than the child")
-    if found.part.get("dataAbsentReason"):
+    if part.get("dataAbsentReason"):
         return unusable(Reason.UNREADABLE, "it says that its value is absent")
-    if not is_readable(found.resource):
+    if not is_readable(resource):
         return unusable(Reason.UNREADABLE, "it is not well-formed FHIR")
-    quantity = found.part.get("valueQuantity")
-    if analyte in _VIRUS_LOADS and concepts_in(found.part.get("valueCodeableConcept")) & _NOT_DETECTED:
-        return Reading(Interval(None, Decimal(0), high_open=True), min(found.on, today), source)
-    if not isinstance(quantity, Mapping):
+    quantity = part.get("valueQuantity")
+    if analyte in _VIRUS_LOADS and not isinstance(quantity, dict) and _below_detection(part):
+        return Reading(Interval(None, Decimal(0), high_open=True), min(on, today), source)
+    if not isinstance(quantity, dict):
         return unusable(Reason.UNREADABLE, "it carries no numeric value")
     value = _number(quantity.get("value"))
     if value is None:
         return unusable(Reason.UNREADABLE, "it carries no numeric value")
     converted = _converted(analyte, value, quantity)
     if isinstance(converted, Reason):
-        return unusable(converted, "its unit is missing or cannot be converted")
+        return unusable(converted, _why_not_converted(analyte, value, quantity))
     comparator = quantity.get("comparator")
     if comparator is not None and (not isinstance(comparator, str) or comparator not in _COMPARATORS):
         return unusable(Reason.COMPARATOR, "its comparator is not understood")
     if comparator is None and analyte not in _VIRUS_LOADS and not is_plausible(analyte, converted):
         return unusable(Reason.IMPLAUSIBLE, "the value is not plausible in its unit")
-    low, high = _range(analyte, found.part, quantity)
+    low, high = _range(analyte, part, quantity)
     return Reading(
         value=_interval(converted, comparator),
-        on=min(found.on, today),
+        on=min(on, today),
         source=source,
         low=low,
         high=high,
-        normal=_interpretation(found.part),
-        moment=found.when if _has_time(found.resource) else None,
+        normal=_interpretation(part),
+        moment=dated.when if "T" in (_time_of(resource) or "") else None,
     )
 
 
@@ -289,7 +371,33 @@ def _text(value: object) -> str | None:
 _VIRUS_LOADS = frozenset(
     {"bk-viral-load-blood", "bk-viral-load-urine", "jc-viral-load-blood", "jc-viral-load-urine"}
 )
-_NOT_DETECTED = frozenset({"result-not-detected", "result-negative"})
+_BELOW = re.compile(
+    r"<\s*L?LO[QD]\b|\bbelow (the )?(lower )?(limit|level) of (quantification|detection)\b", re.I
+)
+_INTERNATIONAL = re.compile(r"\bIU\b", re.I)
+_SHOWN_BELOW = Decimal(10) ** 12
+
+
+def _below_detection(part: Resource) -> bool:
+    """Whether a load without a number says that nothing was found, or less than can be measured."""
+    words = (part.get("valueString"), *texts(part.get("valueCodeableConcept")))
+    return meaning_of(part) == "negative" or any(isinstance(w, str) and _BELOW.search(w) for w in words)
+
+
+def _why_not_converted(analyte: str, value: Decimal, quantity: Mapping[str, Any]) -> str:
+    """The reason for the card; of a load in international units also its number, to be read by a person (A-28)."""
+    units = (_text(quantity.get("code")), _text(quantity.get("unit")))
+    if (
+        analyte in _VIRUS_LOADS
+        and 0 <= value < _SHOWN_BELOW
+        and any(u and _INTERNATIONAL.search(u) for u in units)
+    ):
+        return (
+            f"{plain(value)} in international units, which are not converted; ask the laboratory for copies"
+        )
+    return "its unit is missing or cannot be converted"
+
+
 _LOG_COPIES, _COPIES = "viral-load-log-copies", "viral-load-copies"
 
 
@@ -317,13 +425,13 @@ def _range(
     ranges = part.get("referenceRange")
     every: list[list[Decimal | None]] = []
     for entry in ranges if isinstance(ranges, list) else ():
-        if not isinstance(entry, Mapping) or not _is_normal_range(entry):
+        if not isinstance(entry, dict) or not _is_normal_range(entry):
             continue
         bounds: list[Decimal | None] = []
         for name in ("low", "high"):
             bound = entry.get(name)
-            number = _number(bound.get("value")) if isinstance(bound, Mapping) else None
-            if number is None or not isinstance(bound, Mapping):
+            number = _number(bound.get("value")) if isinstance(bound, dict) else None
+            if number is None or not isinstance(bound, dict):
                 bounds.append(None)
                 continue
             own = _text(bound.get("code")) or _text(bound.get("unit"))

@@ -6,33 +6,53 @@ only refers to (``hasMember``, ``DiagnosticReport.result``), which come like any
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from fhir_mappings.elements import Resource, is_modified, is_of_patient, reference, status_of
+from fhir_mappings.elements import (
+    Resource,
+    concepts_in,
+    is_modified,
+    is_of_patient,
+    reference,
+    status_of,
+)
 from fhir_mappings.prefetch import Pool
 
 WITHDRAWN = ("entered-in-error", "cancelled")
 _TIMES = ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "effectiveTiming")
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One Observation and the resource that a reader can look up: itself, or the panel that contains it."""
+class Result(NamedTuple):
+    """One Observation, what its code stands for, and the resource that a reader can look up: itself, or its panel."""
 
     resource: Resource
-    source: str
+    concepts: frozenset[str]
+    holder: Resource
+
+    @property
+    def source(self) -> str:
+        return reference(self.holder)
+
+
+def own_results(pool: Pool) -> list[Result]:
+    """The Observations of the pool, each code looked up once in a call."""
+    found: list[Result] | None = pool.kept.get("results")
+    if found is None:
+        found = [Result(o, concepts_in(o.get("code")), o) for o in pool.of("Observation")]
+        pool.kept["results"] = found
+    return found
 
 
 def results_of(pool: Pool, patient_id: str) -> Iterator[Result]:
     """Every Observation of the pool, and every one contained in an Observation or a DiagnosticReport."""
-    for resource in pool.of("Observation"):
-        yield Result(resource, reference(resource))
+    yield from own_results(pool)
     for holder in pool.of("Observation", "DiagnosticReport"):
         contained = holder.get("contained")
         for member in contained if isinstance(contained, list) else ():
-            if isinstance(member, Mapping) and member.get("resourceType") == "Observation":
-                yield Result(_inherited(member, holder, patient_id), reference(holder))
+            if isinstance(member, dict) and member.get("resourceType") == "Observation":
+                result = _inherited(member, holder, patient_id)
+                yield Result(result, concepts_in(result.get("code")), holder)
 
 
 def _inherited(member: Resource, holder: Resource, patient_id: str) -> Resource:

@@ -110,7 +110,7 @@ def read_supply(value: object, resource_type: str | None = None) -> Supply:
     """
     if value is None:
         return Supply((), None)
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return Supply((), Reason.UNREADABLE)
     kind = value.get("resourceType")
     if kind == "OperationOutcome":
@@ -132,23 +132,29 @@ def _read_bundle(bundle: Resource, resource_type: str | None) -> Supply:
     found: list[Resource] = []
     urls: dict[str, Resource] = {}
     gap: Reason | None = None
+    kinds: set[str] = set()
     for entry in entries:
-        resource = entry.get("resource") if isinstance(entry, Mapping) else None
-        if not isinstance(resource, Mapping) or not isinstance(resource.get("resourceType"), str):
+        resource = entry.get("resource") if isinstance(entry, dict) else None
+        kind = resource.get("resourceType") if isinstance(resource, dict) else None
+        if not isinstance(resource, dict) or not isinstance(kind, str):
             gap = gap or Reason.UNREADABLE
-        elif resource.get("resourceType") == "OperationOutcome":
+        elif kind == "OperationOutcome":
             gap = Reason.FAILED if _is_error(resource) else gap
         else:
             found.append(resource)
+            kinds.add(kind)
             if isinstance(url := entry.get("fullUrl"), str):
                 urls[url] = resource
     following = _next_url(bundle)
     if following is not None and gap is not Reason.FAILED:
         gap = Reason.PARTIAL_PAGE
-    if found and gap is None and resource_type is not None:
-        kinds = {str(r.get("resourceType")) for r in found}
-        if not any(kind == resource_type or _is_sibling(kind, resource_type) for kind in kinds):
-            gap = Reason.NOT_SUPPLIED
+    if (
+        gap is None
+        and resource_type is not None
+        and kinds
+        and not any(kind == resource_type or _is_sibling(kind, resource_type) for kind in kinds)
+    ):
+        gap = Reason.NOT_SUPPLIED
     return Supply(tuple(found), gap, following, urls)
 
 
@@ -162,14 +168,14 @@ def _is_error(outcome: Resource) -> bool:
     issues = outcome.get("issue")
     if not isinstance(issues, list) or not issues:
         return True
-    severities = [issue.get("severity") if isinstance(issue, Mapping) else None for issue in issues]
+    severities = [issue.get("severity") if isinstance(issue, dict) else None for issue in issues]
     return any(severity not in ("warning", "information", "success") for severity in severities)
 
 
 def _next_url(bundle: Resource) -> str | None:
     links = bundle.get("link")
     for link in links if isinstance(links, list) else ():
-        if isinstance(link, Mapping) and link.get("relation") == "next":
+        if isinstance(link, dict) and link.get("relation") == "next":
             url = link.get("url")
             return url if isinstance(url, str) else ""
     return None
@@ -194,6 +200,8 @@ class Pool:
         self._server = server
         self._by_url = {**{u: r for s in supplies.values() for u, r in s.urls.items()}, **(urls or {})}
         self._by_type: dict[str, list[Resource]] = {}
+        self.kept: dict[str, Any] = {}
+        """What readers found in the pool and need again; it lives and dies with the call."""
         self._by_reference: dict[str, Resource] = {}
         for supply in supplies.values():
             for resource in supply.resources:
@@ -207,9 +215,10 @@ class Pool:
         if not isinstance(kind, str):
             return
         reference = _reference_of(resource)
-        if reference is not None and reference in self._by_reference:
-            return
-        self._remember(resource)
+        if reference is not None:
+            if reference in self._by_reference:
+                return
+            self._by_reference[reference] = resource
         self._by_type.setdefault(kind, []).append(resource)
 
     def _remember(self, resource: Resource) -> None:
@@ -223,13 +232,13 @@ class Pool:
 
     def resolve(self, reference: object, holder: Resource) -> Resource | None:
         """The resource that a Reference of ``holder`` points to, or ``None`` where it is not here."""
-        text = reference.get("reference") if isinstance(reference, Mapping) else None
+        text = reference.get("reference") if isinstance(reference, dict) else None
         if not isinstance(text, str):
             return None
         if text.startswith("#"):
             contained = holder.get("contained")
             for resource in contained if isinstance(contained, list) else ():
-                if isinstance(resource, Mapping) and resource.get("id") == text[1:]:
+                if isinstance(resource, dict) and resource.get("id") == text[1:]:
                     return resource
             return None
         if text in self._by_url:
@@ -238,13 +247,17 @@ class Pool:
 
     def gap(self, record_list: str, fact: str | None = None) -> Reason | None:
         """Why a list (or the results of one fact) may be incomplete; the gravest reason of its keys."""
-        concerned = [
-            self._gaps[key.name]
-            for key in keys()
-            if key.record_list == record_list and (fact is None or fact in key.facts)
-        ]
-        found = [gap for gap in concerned if gap is not None]
+        gaps = self._gaps
+        found = [gap for name in _names_of(record_list, fact) if (gap := gaps[name]) is not None]
         return min(found, key=_GRAVITY.index) if found else None
+
+
+@cache
+def _names_of(record_list: str, fact: str | None) -> tuple[str, ...]:
+    """The keys that fill a list, or hold the results of one fact."""
+    return tuple(
+        key.name for key in keys() if key.record_list == record_list and (fact is None or fact in key.facts)
+    )
 
 
 _GRAVITY = (Reason.FAILED, Reason.NOT_SUPPLIED, Reason.UNREADABLE, Reason.PARTIAL_PAGE)

@@ -70,6 +70,16 @@ class Product:
     modified_release: bool = False
     note: str | None = None
 
+    @property
+    def tablet_mg(self) -> Decimal | None:
+        """Milligrams in one tablet, where the product is counted in such and says so."""
+        return self.strength_mg if self.per_ml is None else None
+
+    @property
+    def mg_per_ml(self) -> Decimal | None:
+        """Milligrams in a millilitre, where the product is a liquid and says so."""
+        return self.strength_mg / self.per_ml if self.strength_mg is not None and self.per_ml else None
+
 
 @dataclass(frozen=True, slots=True)
 class _Strength:
@@ -231,7 +241,7 @@ _FORM_CODES: Mapping[str, tuple[Form, bool]] = {
 
 
 def _strengths_in(text: str) -> Iterator[_Strength]:
-    for found in _STRENGTH.finditer(_folded(text)):
+    for found in {found[0]: found for found in _STRENGTH.finditer(_folded(text))}.values():
         mg = Decimal(found["amount"]) * _UNIT_WORDS[found["unit"]][1]
         if mg <= 0:
             continue
@@ -247,6 +257,19 @@ def _strengths_in(text: str) -> Iterator[_Strength]:
             yield _Strength(mg, volume)
         elif per[0] is Kind.TABLET and volume == 1:
             yield _Strength(mg, None)
+
+
+def _until_they_differ(strengths: Iterable[_Strength]) -> list[_Strength]:
+    """Enough of them to tell whether they agree: the first, and the first that differs. A text may name a million."""
+    found: list[_Strength] = []
+    seen: set[_Strength] = set()
+    for strength in strengths:
+        if strength not in seen:
+            seen.add(strength)
+            found.append(strength)
+            if strength.key != found[0].key:
+                break
+    return found
 
 
 def _form_in(text: str) -> Form:
@@ -273,7 +296,7 @@ def read_product(
     Medication resource where the order refers to one (DSTU2 to R5). Every statement about strength must
     agree, and every statement about form; one that is contradicted is not known, and ``note`` says so.
     """
-    resource: Mapping[str, Any] = medication if isinstance(medication, Mapping) else {}
+    resource: Mapping[str, Any] = medication if isinstance(medication, dict) else {}
     parts = [resource, *_mappings(resource.get("product"))]  # DSTU2 keeps form and ingredient under "product"
     codings = [*_mappings(list(concept_codings)), *_codings(resource.get("code"))]
     forms = [form for part in parts for key in ("form", "doseForm") for form in listed(part.get(key))]
@@ -283,7 +306,7 @@ def read_product(
     strengths: dict[str, list[_Strength]] = {
         "product-code": [_Strength(row.strength_mg, row.per_ml) for row in rows],
         "medication-ingredient": [],
-        "words": [strength for text in words for strength in _strengths_in(text)],
+        "words": _until_they_differ(strength for text in words for strength in _strengths_in(text)),
     }
     note = None
     try:
@@ -364,7 +387,7 @@ def _ratio(ratio: Mapping[str, Any]) -> Iterator[_Strength]:
 
 
 def _mappings(value: object) -> list[Mapping[str, Any]]:
-    return [item for item in listed(value) if isinstance(item, Mapping)]
+    return [item for item in listed(value) if isinstance(item, dict)]
 
 
 def _codings(concept: object) -> list[Mapping[str, Any]]:

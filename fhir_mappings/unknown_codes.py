@@ -22,6 +22,7 @@ from fhir_mappings.elements import (
     status_of,
 )
 from fhir_mappings.medicines import medicine_of
+from fhir_mappings.panels import own_results
 from fhir_mappings.prefetch import Pool
 
 OTHER: Final = "other"
@@ -62,7 +63,13 @@ def count_unknown(pool: Pool) -> Mapping[tuple[str, str], int]:
     """
     found: Counter[tuple[str, str]] = Counter()
     for kind in RESOURCE_TYPES:
-        for resource in pool.of(kind):
+        # Of thousands of results only those without a concept need a second look.
+        suspects = (
+            (result.resource for result in own_results(pool) if not result.concepts)
+            if kind == "Observation"
+            else pool.of(kind)
+        )
+        for resource in suspects:
             if is_unknown(resource):
                 system = next(iter(_codings(resource)))[0]
                 found[kind, SYSTEMS.get(systems.canonical(system[:256]) or "", OTHER)] += 1

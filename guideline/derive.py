@@ -7,10 +7,12 @@ or the tables.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache
+
+import msgspec
 
 from guideline.doses import DoseState, OrderedDose
 from guideline.facts import vocabulary
@@ -18,7 +20,7 @@ from guideline.findings import EgfrSum
 from guideline.growth_reference import Measure, completed_months, limits
 from guideline.policy import Policy
 from guideline.record import Draft, Reading, Record, RecordedOrder, Series
-from guideline.sources import egfr_constant, the_source
+from guideline.sources import egfr_constant, solution_mg_per_ml, tablet_mg, the_source
 from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
 
 YES, NO = "yes", "no"
@@ -99,7 +101,7 @@ def of_one_day(fact: str, record: Record, reading: Reading) -> tuple[Reading, ..
     Of results with a time of day the latest counts (a day alone is its beginning); of results of one moment, or of a
     day alone, nothing tells which is right, so that none is chosen.
     """
-    if reading.value.exact is None:
+    if reading.alone or reading.value.exact is None:
         return (reading,)
     found = [reading]
     for other in record.series.get(fact) or ():
@@ -121,18 +123,47 @@ def joined(readings: Sequence[Reading]) -> Interval:
     return Interval(min(values), max(values)) if len(readings) > 1 else readings[0].value
 
 
+def worst_first(
+    fact: str, record: Record, *, highest: bool
+) -> tuple[tuple[Reading, ...], Missing | None, tuple[Cause, ...]]:
+    """As ``newest``, with every result that contradicts it, the highest or the lowest one first."""
+    reading, missing, passed = newest(fact, record)
+    if reading is None:
+        return (), missing, passed
+    of_day = of_one_day(fact, record, reading)
+    return tuple(sorted(of_day, key=lambda r: r.value.exact or Decimal(0), reverse=highest)), None, passed
+
+
+def note_on(readings: Sequence[Reading]) -> str | None:
+    """What to say of results that contradict each other; nothing of one alone."""
+    return DIFFER if len(readings) > 1 else None
+
+
 def fresh_result(fact: str, record: Record, window: int, expires: int | None = None) -> Fact:
     """The newest usable reading as a fact: known inside its window, doubtful beyond it."""
     reading, missing, passed = newest(fact, record)
     if reading is None:
         assert missing is not None
         return missing
-    of_day = of_one_day(fact, record, reading) if fact in _OF_A_DOSE else (reading,)
-    return _aged(fact, of_day, record.on, window, passed, expires)
+    of_day = of_one_day(fact, record, reading)
+    found = _aged(fact, of_day, record.on, window, passed, expires)
+    if len(of_day) == 1 or fact in _OF_A_DOSE or isinstance(found, Missing):
+        return found
+    return msgspec.structs.replace(found, each=tuple(r.value for r in of_day))
 
 
 _OF_A_DOSE = ("creatinine",)
-"""Results that choose a dose row by way of eGFR: two of one day that differ are told, as with weight and height."""
+"""Results that choose a dose row by way of eGFR: of two that differ none is chosen, as with weight and height."""
+
+
+def lower_of_each(fact: Fact) -> Fact:
+    """Of results that contradict each other the lower one."""
+    lows = (
+        [] if isinstance(fact, Missing) else [v.low for v in fact.each if isinstance(v, Interval) and v.low]
+    )
+    if not lows or isinstance(fact, Missing):
+        return fact
+    return msgspec.structs.replace(fact, value=Interval.exactly(min(lows)), each=())
 
 
 def _aged(
@@ -143,15 +174,15 @@ def _aged(
     passed: tuple[Cause, ...],
     expires: int | None = None,
 ) -> Fact:
-    reading = replace(of_day[0], value=joined(of_day))
-    days = (on - reading.on).days
+    value = joined(of_day)
+    days = (on - of_day[0].on).days
     evidence = tuple(seen(fact, each, DIFFER if len(of_day) > 1 else None) for each in of_day)
     if days <= window and not passed:
-        return Known(reading.value, evidence)
+        return Known(value, evidence)
     causes = passed[:1]
     if days > window:
         causes += (Cause(fact, Reason.STALE, f"{days} days old; the window is {window} days"),)
-    return Doubtful(reading.value, causes, evidence, expired=expires is not None and days > expires)
+    return Doubtful(value, causes, evidence, expired=expires is not None and days > expires)
 
 
 def measurement(fact: str, record: Record, policy: Policy) -> Fact:
@@ -334,9 +365,11 @@ def normal_bloods(record: Record, policy: Policy) -> Fact:
             assert missing is not None
             gaps.extend(missing.causes)
             continue
+        of_day = of_one_day(fact, record, reading)
         inside = inside_range(fact, reading, policy)
-        if inside is False:
-            abnormal.append(seen(fact, reading, "outside its reference range"))
+        outside = [r for r in of_day if inside_range(fact, r, policy) is False]
+        if outside:
+            abnormal.extend(seen(fact, r, "outside its reference range") for r in outside)
         elif (record.on - reading.on).days > window:
             gaps.append(Cause(fact, Reason.STALE, f"older than {window} days"))
         elif passed:
@@ -459,6 +492,8 @@ def facts_of(record: Record, draft: Draft, policy: Policy, egfr_limits: tuple[De
         if kind.read_from == ("series",) and name not in facts:
             facts[name] = fresh_result(name, record, window)
     facts["egfr"] = egfr(facts["height"], facts["creatinine"])
+    facts["egfrCalculated"] = Known(NO if isinstance(facts["egfr"], Missing) else YES)
+    facts["egfrLaboratory"] = lower_of_each(facts["egfrLaboratory"])
     facts["egfrLowest"] = egfr_lowest(facts["egfr"], facts["egfrLaboratory"])
     facts["egfrDisagrees"] = egfr_disagrees(facts["egfr"], facts["egfrLaboratory"], egfr_limits)
     facts["baselineBloodsNormal"] = normal_bloods(record, policy)
@@ -468,6 +503,7 @@ def facts_of(record: Record, draft: Draft, policy: Policy, egfr_limits: tuple[De
     facts["jiaCategory"] = draft.jia_category
     facts["form"] = Known(draft.form.value)
     facts["modifiedRelease"] = Known(YES if draft.modified_release else NO)
+    facts["strength"] = _strength(draft)
     facts["draftMgPerDay"] = _draft_total(draft.dose)
     facts["starting"] = starting
     facts |= _since_last_dose(draft, record)
@@ -525,6 +561,14 @@ def _weight_is_old(weight: Fact) -> Fact:
     if isinstance(weight, Known) or all(c.reason is not Reason.STALE for c in weight.causes):
         return Known(NO)
     return Known(YES, weight.evidence)
+
+
+def _strength(draft: Draft) -> Fact:
+    """Whether the drafted tofacitinib has the strength that section 5.3 names; an order need not say one."""
+    for strength, printed in ((draft.mg_per_ml, solution_mg_per_ml()), (draft.tablet_mg, tablet_mg())):
+        if strength is not None:
+            return Known("printed" if strength == printed else "other")
+    return Known("unsaid")
 
 
 def _draft_total(dose: OrderedDose) -> Fact:

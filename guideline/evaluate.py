@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+import msgspec
+
 from guideline.cells import Cell
 from guideline.derive import DIFFER
 from guideline.facts import vocabulary
@@ -16,8 +18,7 @@ from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Re
 Facts = Mapping[str, Fact]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """Whether something holds: ``True``, ``False`` or ``None`` (cannot say), and what that rests on.
 
     ``doubts`` are the causes of doubtful values that were used all the same.
@@ -33,8 +34,7 @@ class Answer:
 _ALWAYS = Answer(True)
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(msgspec.Struct, frozen=True):
     """A row with its answer, before rows of one statement are joined.
 
     ``bars`` is set where a row that could not be assessed speaks for others, one of which may bar the dose.
@@ -111,7 +111,14 @@ def ask_cell(name: str, cell: Cell, facts: Facts, stale: str | None, *, caution:
         return Answer(None, fact.causes, fact.evidence, decided_by=(name,))
     held = cell.test(fact.value)
     if held is None:
-        return Answer(None, (_undecided(name, fact),), fact.evidence, decided_by=(name,))
+        why = _undecided(name, fact)
+        breaching = [cell.test(value) is True for value in fact.each]
+        if caution and any(breaching):
+            # Of results that contradict each other the worse one warns, and stands first.
+            ordered = sorted(zip(breaching, fact.evidence, strict=True), key=lambda pair: not pair[0])
+            doubts = (why, *(fact.causes if isinstance(fact, Doubtful) else ()))
+            return Answer(True, (), tuple(datum for _, datum in ordered), doubts, (name,))
+        return Answer(None, (why,), fact.evidence, decided_by=(name,))
     if isinstance(fact, Known):
         return Answer(held, (), fact.evidence, decided_by=(name,))
     if (held and caution) or (stale is not None and not fact.expired):

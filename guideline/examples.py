@@ -63,7 +63,7 @@ _CASE_KEYS = {
     "name", "drug", "child", "facts", "expect", "not", "dose", "withheld", "verdict", "says", "reference", "view"
 }  # fmt: skip
 _OF_THE_CASE = {
-    "on", "age", "born", "sex", "egfr", "indication", "jiaCategory", "onRecord", "form", "modifiedRelease",
+    "on", "age", "born", "sex", "egfr", "indication", "jiaCategory", "onRecord", "form", "modifiedRelease", "strength",
     "draft", "running", "orders", "ordersGap", "barJdmTrialOpen",
     "immunizations", "immunizationsGap", "taken", "ending", "finished", "sets", "ends",
 }  # fmt: skip
@@ -192,6 +192,7 @@ def _dose_in_words(dose: DoseAdvice | None) -> str:
     words = [regimen_in_words(dose.regimen), dose.form.value]
     words += ["escalated"] if dose.phase == "escalated" else []
     words += ["provisional"] if dose.provisional else []
+    words += ["another product"] if dose.other_product else []
     return ", ".join(words)
 
 
@@ -294,7 +295,15 @@ def _draft(facts: Mapping[str, Any], drug: str) -> Draft:
         on_record=tuple(facts.get("onRecord", ())),
         ending=facts.get("ending") == YES,
         finished=facts.get("finished") == YES,
+        tablet_mg=_strength(facts.get("strength"), "mg"),
+        mg_per_ml=_strength(facts.get("strength"), "mg/mL"),
     )
+
+
+def _strength(text: str | None, wanted: str) -> Decimal | None:
+    """``5 mg`` is the strength of a tablet, ``5 mg/mL`` that of a liquid."""
+    number, _, unit = (text or "").partition(" ")
+    return Decimal(number) if unit == wanted else None
 
 
 def ordered_dose(text: str) -> OrderedDose:

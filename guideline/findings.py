@@ -8,6 +8,8 @@ from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 
+import msgspec
+
 from guideline.doses import Form, OrderedDose, Regimen
 from guideline.values import Cause, Evidence, Fact
 
@@ -29,7 +31,10 @@ class Severity(StrEnum):
     @property
     def rank(self) -> int:
         """0 is the most severe."""
-        return list(Severity).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 class Kind(StrEnum):
@@ -57,8 +62,7 @@ class Verdict(StrEnum):
     UNREADABLE = "unreadable"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """One statement of the guideline, applied to one child and one order.
 
     ``say`` is the row's sentence for the prescriber, ``rule`` the row's conditions in words, ``cite`` where the
@@ -88,7 +92,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class DoseAdvice:
-    """The dose that may be suggested for one order, and how the draft compares with it."""
+    """The dose that may be suggested for one order, and how the draft compares with it.
+
+    ``other_product``: the drafted product does not fit this dose, so that the dose alone does not put the order right.
+    """
 
     row: str
     drug: str
@@ -99,6 +106,7 @@ class DoseAdvice:
     provisional: bool
     verdict: Verdict
     mg_per_kg_day: Decimal | None = None
+    other_product: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +119,7 @@ class ReferenceDose:
     mg_per_kg_day: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(msgspec.Struct, frozen=True):
     """One row as it was tried, for ``explain`` and the record: what decided it."""
 
     table: str
@@ -120,6 +127,15 @@ class Trace:
     outcome: Outcome
     rule: str
     decided_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What follows from the facts of an assessment alone."""
+
+    findings: tuple[Finding, ...]
+    dose: DoseAdvice | None
+    traces: tuple[Trace, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,24 @@ from datetime import date, timedelta
 from decimal import Decimal
 from itertools import takewhile
 
-from guideline.derive import NO, YES, Course, inside_range, newest, seen
+import msgspec
+
+from guideline.derive import (
+    DIFFER,
+    NO,
+    YES,
+    Course,
+    inside_range,
+    newest,
+    note_on,
+    of_one_day,
+    seen,
+    worst_first,
+)
 from guideline.facts import vocabulary
 from guideline.growth_reference import bmi_centile98, completed_months
 from guideline.policy import Policy
-from guideline.record import Event, Reading, Record
+from guideline.record import INTRAVENOUS, Event, Reading, Record
 from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
 
 # --- yes from any source --------------------------------------------------------------------------
@@ -94,25 +107,35 @@ def without(fact: Fact, other: Fact) -> Fact:
 
 
 def times_upper(fact: str, record: Record, window: int, policy: Policy) -> Fact:
-    """The newest result divided by its own upper limit of normal; never by an adult default (ruling 14)."""
+    """The newest result divided by its own upper limit of normal; never by an adult default (ruling 14).
+
+    Of results that contradict each other the greatest multiple counts.
+    """
     reading, missing, passed = newest(fact, record)
     if reading is None:
         assert missing is not None
         return missing
-    upper = reading.high
-    if upper is None and (own := policy.reference_ranges.get(fact)) is not None:
-        upper = own.high
-    if upper is None or upper <= 0:
-        detail = "the result came without its upper limit of normal"
-        return Missing((Cause(fact, Reason.UNREADABLE, detail),), (seen(fact, reading),))
-    value = Interval(
-        None if reading.value.low is None else reading.value.low / upper,
-        None if reading.value.high is None else reading.value.high / upper,
-        reading.value.low_open,
-        reading.value.high_open,
-    )
-    evidence = (seen(fact, reading, f"upper limit {upper}"),)
-    return _aged(fact, reading, value, evidence, record.on, window, passed)
+    found = []
+    for each in of_one_day(fact, record, reading):
+        upper = each.high
+        if upper is None and (own := policy.reference_ranges.get(fact)) is not None:
+            upper = own.high
+        if upper is None or upper <= 0:
+            detail = "the result came without its upper limit of normal"
+            return Missing((Cause(fact, Reason.UNREADABLE, detail),), (seen(fact, each),))
+        value = Interval(
+            None if each.value.low is None else each.value.low / upper,
+            None if each.value.high is None else each.value.high / upper,
+            each.value.low_open,
+            each.value.high_open,
+        )
+        found.append((value, seen(fact, each, f"upper limit {upper}")))
+    if len(found) > 1:
+        found = [
+            (value, msgspec.structs.replace(datum, note=f"{datum.note}; {DIFFER}")) for value, datum in found
+        ]
+    greatest = max(found, key=lambda pair: pair[0].low or Decimal(0))[0]
+    return _aged(fact, reading, greatest, tuple(datum for _, datum in found), record.on, window, passed)
 
 
 def _aged(
@@ -160,18 +183,21 @@ def _outside(fact: str, record: Record, policy: Policy) -> Fact:
     if reading is None:
         assert missing is not None
         return missing
-    inside = inside_range(fact, reading, policy)
-    if inside is None:
+    of_day = of_one_day(fact, record, reading)
+    inside = [inside_range(fact, each, policy) for each in of_day]
+    if None in inside:
         return Missing.of(fact, Reason.UNREADABLE, "no reference range came with the result")
-    return flag(not inside, (seen(fact, reading, "outside its reference range"),))
+    return flag(
+        not all(inside), tuple(seen(fact, each, "outside its reference range") for each in of_day[:1])
+    )
 
 
 def raised(fact: str, record: Record, policy: Policy) -> Fact:
-    """Whether the newest result lies above its own upper limit."""
-    reading, missing, _ = newest(fact, record)
-    if reading is None:
-        assert missing is not None
+    """Whether the newest result lies above its own upper limit; of several that differ, the highest."""
+    readings, missing, _ = worst_first(fact, record, highest=True)
+    if missing is not None:
         return missing
+    reading = readings[0]
     inside = inside_range(fact, reading, policy)
     if inside is None:
         return Missing.of(fact, Reason.UNREADABLE, "no reference range came with the result")
@@ -181,7 +207,7 @@ def raised(fact: str, record: Record, policy: Policy) -> Fact:
         and reading.value.low is not None
         and reading.value.low > reading.high
     )
-    return flag(above, (seen(fact, reading),))
+    return flag(above, (seen(fact, reading, note_on(readings)),))
 
 
 # --- persistence ----------------------------------------------------------------------------------
@@ -193,8 +219,9 @@ def usable(record: Record, fact: str) -> Iterable[Reading]:
 
 def persists(fact: str, record: Record, limits: tuple[Decimal, ...]) -> Fact:
     """Whether the result before the newest one (another day) lay in or below the same row too (A-19)."""
-    readings = iter(usable(record, fact))
-    first = next(readings, None)
+    readings = usable(record, fact)
+    lowest = worst_first(fact, record, highest=False)[0]
+    first = lowest[0] if lowest else next(iter(readings), None)
     if first is None or first.value.high is None:
         return Known(NO)
     limit = min((each for each in limits if first.value.high <= each), default=None)
@@ -245,10 +272,10 @@ def baseline(fact: str, record: Record, course: Course, policy: Policy, *, highe
 def haemoglobin_fall(record: Record, course: Course, window: int, policy: Policy) -> Fact:
     """The fall of haemoglobin from before treatment, in g/dL; negative where it has risen."""
     fact = "haemoglobin"
-    reading, missing, passed = newest(fact, record)
-    if reading is None:
-        assert missing is not None
+    readings, missing, passed = worst_first(fact, record, highest=False)
+    if missing is not None:
         return missing
+    reading = readings[0]
     before = baseline(fact, record, course, policy, highest=True)
     if before is None or before.value.exact is None or reading.value.exact is None:
         return Missing.of(fact, Reason.ABSENT, "no value from before treatment to compare with")
@@ -256,13 +283,20 @@ def haemoglobin_fall(record: Record, course: Course, window: int, policy: Policy
     on_treatment = course.start is None or before.on > course.start
     note = "highest of the last months on treatment" if on_treatment else "before treatment"
     return _aged(
-        fact, reading, fall, (seen(fact, reading), seen(fact, before, note)), record.on, window, passed
+        fact,
+        reading,
+        fall,
+        (seen(fact, reading, note_on(readings)), seen(fact, before, note)),
+        record.on,
+        window,
+        passed,
     )
 
 
 def haemoglobin_fall_from_last(record: Record) -> Fact:
-    readings = iter(usable(record, "haemoglobin"))
-    first = next(readings, None)
+    readings = usable(record, "haemoglobin")
+    lowest = worst_first("haemoglobin", record, highest=False)[0]
+    first = lowest[0] if lowest else next(iter(readings), None)
     second = next((r for r in readings if first is not None and r.on != first.on), None)
     if first is None or second is None or first.value.exact is None or second.value.exact is None:
         return Known(Interval.exactly(Decimal(0)))
@@ -270,12 +304,15 @@ def haemoglobin_fall_from_last(record: Record) -> Fact:
     return Known(Interval.exactly(fall), (seen("haemoglobin", first), seen("haemoglobin", second)))
 
 
-def renal_deterioration(record: Record, course: Course, policy: Policy) -> Fact:
-    """Creatinine up to 1.5 times, or eGFR down by a quarter, against baseline (A-29; figures by site policy)."""
-    reading, missing, _ = newest("creatinine", record)
-    if reading is None:
-        assert missing is not None
-        return missing
+def renal_facts(record: Record, course: Course, policy: Policy) -> dict[str, Fact]:
+    """``creatinineRising``: creatinine up to 1.5 times its baseline (A-53). ``renalDeterioration``: that, or eGFR down
+    by a quarter (A-29). Figures by site policy.
+    """
+    names = ("creatinineRising", "renalDeterioration")
+    readings, missing, _ = worst_first("creatinine", record, highest=True)
+    if missing is not None:
+        return dict.fromkeys(names, missing)
+    reading = readings[0]
     before = baseline("creatinine", record, course, policy, highest=False)
     if (
         before is None
@@ -283,13 +320,17 @@ def renal_deterioration(record: Record, course: Course, policy: Policy) -> Fact:
         or reading.value.exact is None
         or before.source == reading.source
     ):
-        return Known(NO)
+        return dict.fromkeys(names, Known(NO))
     rise = reading.value.exact / before.value.exact
     # With the height as good as unchanged, eGFR falls as creatinine rises: both limits are asked of the ratio.
     fall = 1 - 1 / rise
-    worse = rise >= policy.number("baseline.creatinine_rise") or fall >= policy.number("baseline.egfr_fall")
+    rising = rise >= policy.number("baseline.creatinine_rise")
+    worse = rising or fall >= policy.number("baseline.egfr_fall")
     evidence = (seen("creatinine", reading), seen("creatinine", before, "baseline"))
-    return flag(worse, evidence if worse else ())
+    return {
+        name: flag(value, evidence if value else ())
+        for name, value in zip(names, (rising, worse), strict=True)
+    }
 
 
 # --- vaccinations, regimens, overweight -----------------------------------------------------------
@@ -371,6 +412,21 @@ def tb_regimen(record: Record, policy: Policy) -> Fact:
     return Missing(record.orders_gap) if record.orders_gap else Known(NO)
 
 
+def treated_by_vein(infections: Iterable[Fact], record: Record) -> Fact:
+    """Whether an infection, of whatever kind, is treated with an intravenous antibiotic (A-35: then it is serious)."""
+    infection = any_of(infections)
+    if is_no(infection):
+        return infection
+    given = tuple(
+        Evidence("medications", "intravenous antibiotic", on=event.on, source=event.source)
+        for event in record.taken
+        if INTRAVENOUS in event.concepts
+    )
+    if not given:
+        return Missing(record.orders_gap) if record.orders_gap else Known(NO)
+    return infection if isinstance(infection, Missing) else Known(YES, (*infection.evidence, *given))
+
+
 def biologic_use(biologic: Fact, record: Record, policy: Policy) -> Fact:
     """Combined with the drug, or a switch: every biologic has ended of late or is to end soon (A-45)."""
     soon = record.on + timedelta(days=policy.days("switch.ends_within"))
@@ -411,7 +467,9 @@ def overweight(on_record: Fact, weight: Fact, height: Fact, bmi: Fact, record: R
         return on_record
     value = _bmi(weight, height, bmi)
     birth = record.birth
-    if value is None or isinstance(birth, Cause):
+    if isinstance(birth, Cause):
+        return Missing((birth,))
+    if value is None:
         causes = tuple(c for f in (weight, height) if not isinstance(f, Known) for c in f.causes)
         return Missing(causes) if causes else on_record
     sex = record.sex.value if isinstance(record.sex, Known) and isinstance(record.sex.value, str) else None

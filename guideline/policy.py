@@ -12,6 +12,8 @@ from typing import Any
 from guideline.yaml_text import YamlFault, read_yaml
 
 DEFAULTS = Path(__file__).with_name("policy.yaml")
+LONGEST_SILENCE = 90
+"""Days for which a site may keep an overridden warning back: a slip of the pen must not silence it for years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,11 @@ class ReferenceRange:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
+    """``repeat_overridden_after``: days after which a warning is shown again that was overridden with a reason."""
+
     show_notes: bool
     bar_jdm_trial_open: bool
+    repeat_overridden_after: int
     freshness: Freshness
     restart_gap: int
     growth: Growth
@@ -109,6 +114,7 @@ def _policy(values: Mapping[str, Any], name: str) -> Policy:
     return Policy(
         show_notes=_yes_no(values["show_notes"], "show_notes", name),
         bar_jdm_trial_open=_yes_no(values["bar_jdm_trial_open"], "bar_jdm_trial_open", name),
+        repeat_overridden_after=_repeat_after(values["repeat_overridden_after"], name),
         freshness=Freshness(
             young_child_below_years=_number(
                 fresh["young_child_below_years"], "young_child_below_years", name
@@ -167,6 +173,13 @@ def _days(text: Any, key: str, name: str) -> int:
     if number != number.to_integral_value():
         raise YamlFault(f"{name}: {key} must be a whole number of days")
     return int(number)
+
+
+def _repeat_after(text: Any, name: str) -> int:
+    days = _days(text, "repeat_overridden_after", name)
+    if days > LONGEST_SILENCE:
+        raise YamlFault(f"{name}: repeat_overridden_after is at most {LONGEST_SILENCE} days")
+    return days
 
 
 def _yes_no(text: Any, key: str, name: str) -> bool:

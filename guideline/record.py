@@ -12,6 +12,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Protocol
 
+import msgspec
+
 from guideline.doses import Form, OrderedDose
 from guideline.values import Cause, Fact, Interval, Reason
 
@@ -26,11 +28,11 @@ class Birth:
     written: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """One usable result, in the fact's one unit. ``low``/``high`` are the laboratory's own reference range.
 
-    ``moment`` orders the results of one day; ``None`` where only the day is known.
+    ``moment`` orders the results of one day; ``None`` where only the day is known. ``alone``: no other result of the
+    analyte has the same moment, so that none need be read to find one that contradicts it.
     """
 
     value: Interval
@@ -40,10 +42,10 @@ class Reading:
     high: Decimal | None = None
     normal: bool | None = None
     moment: str | None = None
+    alone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Unusable:
+class Unusable(msgspec.Struct, frozen=True):
     """A result that is there but cannot be used, and why."""
 
     reason: Reason
@@ -52,8 +54,7 @@ class Unusable:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """One result in words: ``positive``, ``negative`` or ``unclear``."""
 
     meaning: str
@@ -69,8 +70,11 @@ class Answers:
     gap: Reason | None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+INTRAVENOUS = "antibiotic-intravenous"
+"""What an antibiotic that is given into a vein is called besides its own name."""
+
+
+class Event(msgspec.Struct, frozen=True):
     """One dated entry of a list: a vaccination, a planned operation."""
 
     concepts: frozenset[str]
@@ -112,6 +116,7 @@ class Draft:
     ``indication`` and ``jia_category`` are facts with their own reasons; ``on_record`` names the indications
     found in the child's conditions where the order itself gives none. ``finished`` drafts stand for a course whose
     last order has ended, ``stopped`` ones for a course that was stopped, so that no supply may be running on.
+    ``tablet_mg`` and ``mg_per_ml`` are the strength of the product, one or none of them known.
     """
 
     reference: str
@@ -127,6 +132,8 @@ class Draft:
     finished: bool = False
     stopped: bool = False
     notes: tuple[str, ...] = ()
+    tablet_mg: Decimal | None = None
+    mg_per_ml: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

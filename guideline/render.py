@@ -170,6 +170,8 @@ def _scope(table: Table) -> Iterator[str]:
         yield "A second table to compare with; its doses are not suggested."
     if table.stage == "after dose":
         yield "Compares the drafted dose with the row."
+    if table.stage == "after view":
+        yield "Compares the running dose with the row, where no order is being drafted."
     for fact, use in table.stale.items():
         yield _STALE[use].format(vocabulary()[fact].title)
     if table.view:
@@ -228,6 +230,8 @@ def _effects(row: Row) -> Iterator[str]:
         yield "interrupts, reduces or stops the drug, so WITH-01 stands beside it in interferonopathy"
     if row.makes_provisional:
         yield "the dose is provisional until it is settled"
+    if row.other_product:
+        yield "the dose beside it is not recommended for acceptance, since the product has to be changed first"
     if row.reassures:
         yield "an old or doubtful value leaves it open"
 

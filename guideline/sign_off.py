@@ -36,12 +36,19 @@ class Signature:
 
 def signed(table: Table, path: Path = SIGN_OFF) -> bool:
     """Whether somebody has read this table as it stands now."""
+    if path is SIGN_OFF:
+        return (table.name, table.fingerprint) in _signed()
     return bool(signatures(table, path))
 
 
 def signatures(table: Table, path: Path = SIGN_OFF) -> tuple[Signature, ...]:
     """Everybody who has read this table as it stands now."""
     return read_sign_off(path).get((table.name, table.fingerprint), ())
+
+
+@cache
+def _signed() -> frozenset[tuple[str, str]]:
+    return frozenset(read_sign_off(SIGN_OFF))
 
 
 @cache

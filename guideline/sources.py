@@ -57,3 +57,9 @@ def egfr_constant() -> Decimal:
 def solution_mg_per_ml() -> Decimal:
     """The strength of the oral solution in which section 5.3 states its volumes."""
     return Decimal(read_yaml(HERE / "formulas.yaml")["solution"]["mg_per_ml"])
+
+
+@cache
+def tablet_mg() -> Decimal:
+    """The strength of the tofacitinib tablets that section 5.3 names, in mg."""
+    return Decimal(read_yaml(HERE / "formulas.yaml")["tablet"]["mg"])

@@ -46,7 +46,8 @@ class Row:
     ``interrupts`` rows interrupt, reduce or stop the drug. ``unknown_bars`` is false where another row already
     asks for the datum, so that its lack does not make the dose provisional, or names the one fact whose lack does.
     ``reassures`` rows say that all is
-    well, so a doubtful value (a stale one, say) leaves them open.
+    well, so a doubtful value (a stale one, say) leaves them open. ``other_product`` rows fault the drafted product
+    itself, so that its dose alone cannot put the order right.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Row:
     makes_provisional: bool
     reassures: bool
     unknown_bars: bool | str
+    other_product: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,8 @@ class Table:
     ``stale`` says per column what a doubtful value may do there: "use" it, or use it and mark the dose
     "provisional"; by default it counts for caution only. ``view`` tables also watch a running treatment;
     ``beyond`` tables also judge a drafted order of something else for a child on a JAK inhibitor. ``stage`` says when
-    a table is tried: first, after the dose row is known, or after all others. ``fingerprint`` changes with
-    everything that a reader of the table signs for (``sign_off.py``).
+    a table is tried: first, after the dose row is known (of a draft, or of a running treatment), or after all
+    others. ``fingerprint`` changes with everything that a reader of the table signs for (``sign_off.py``).
     """
 
     name: str
@@ -270,6 +272,7 @@ def _row(entry: Mapping[str, Any], place: str) -> Row:
         makes_provisional=entry.get("makes_provisional") == "true",
         reassures=entry.get("reassures") == "true",
         unknown_bars=_unless_false(entry.get("unknown_bars")),
+        other_product=entry.get("other_product") == "true",
     )
 
 

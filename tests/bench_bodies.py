@@ -2,12 +2,14 @@
 
 An Observation of a hospital's server has about 1.1 kB: its profile, category, subject, encounter, two times, a coded
 quantity, a reference range and an interpretation. Every seventeenth is a code of one set of bloods and growth; some of
-these codes no table uses, as in real answers. The seed is fixed: equal days give equal bytes.
+these codes no table uses, as in real answers. Each request comes in variants, with other values, times and ids, as of
+other children: a service that remembered what it read last would gain nothing. All of it follows from day and variant.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -33,6 +35,7 @@ from fhir_mappings.prefetch import keys
 
 SEED = 20261122
 HOURS_BETWEEN = 11
+VARIANTS = 16
 AMOXICILLIN = "723"
 
 
@@ -104,7 +107,7 @@ def observation(
     categories = "http://terminology.hl7.org/CodeSystem/observation-category"
     return {
         "resourceType": "Observation",
-        "id": f"obs-{number}",
+        "id": f"obs-{chance.randrange(10**8)}-{number}",
         "meta": {
             "versionId": "1",
             "lastUpdated": moment,
@@ -165,10 +168,15 @@ def _prefetch(results: Iterator[tuple[str, Json]], on: date, **lists: list[Json]
     }
 
 
-def _series(count: int, newest: date) -> Iterator[tuple[str, Json]]:
+def _first(newest: date, chance: random.Random) -> datetime:
+    """The moment of the newest result, some time in the morning."""
+    return datetime.combine(newest, time(7)) - timedelta(seconds=chance.randrange(7 * 3600))
+
+
+def _series(count: int, newest: date, variant: int) -> Iterator[tuple[str, Json]]:
     """``count`` results, one every eleven hours backwards, the codes in turn."""
-    chance = random.Random(SEED)
-    last = datetime.combine(newest, time(7))
+    chance = random.Random(SEED + variant)
+    last = _first(newest, chance)
     for number in range(count):
         analyte = ANALYTES[number % len(ANALYTES)]
         yield (
@@ -191,24 +199,24 @@ def _call(hook: str, prefetch: Json, *drafts: Json) -> Json:
     }
 
 
-def selecting(count: int, on: date) -> Json:
+def selecting(count: int, on: date, variant: int = 0) -> Json:
     """Tofacitinib chosen, dose too low, for a child with ``count`` results: a dose card with suggestions."""
-    return _call("order-select", _prefetch(_series(count, on), on), draft("tofacitinib", 3))
+    return _call("order-select", _prefetch(_series(count, on, variant), on), draft("tofacitinib", 3))
 
 
-def selecting_another(count: int, on: date) -> Json:
+def selecting_another(count: int, on: date, variant: int = 0) -> Json:
     """An antibiotic chosen for the same child, who takes no JAK inhibitor: nothing to say."""
     amoxicillin = {
         **draft("tofacitinib", 250, 3),
         "medicationCodeableConcept": concept(AMOXICILLIN, RXNORM, "Amoxicillin"),
     }
-    return _call("order-select", _prefetch(_series(count, on), on), amoxicillin)
+    return _call("order-select", _prefetch(_series(count, on, variant), on), amoxicillin)
 
 
-def viewing(count: int, on: date) -> Json:
+def viewing(count: int, on: date, variant: int = 0) -> Json:
     """The record of a child on tofacitinib opened."""
     running = order("tofacitinib", 4, start=(on - timedelta(days=200)).isoformat())
-    return _call("patient-view", _prefetch(_series(count, on), on, medicationRequests=[running]))
+    return _call("patient-view", _prefetch(_series(count, on, variant), on, medicationRequests=[running]))
 
 
 VISITS = 78
@@ -217,10 +225,11 @@ AT_TWELVE = {"29463-7": Decimal("1.4"), "8302-2": Decimal("1.14")}
 AT_BIRTH = {"29463-7": Decimal("0.15"), "8302-2": Decimal("0.41")}
 
 
-def long_history(on: date) -> Json:
+def long_history(on: date, variant: int = 0) -> Json:
     """Twelve years of one child: a visit every eight weeks with the whole set, courses, vaccinations, operations."""
-    chance = random.Random(SEED)
-    visits = [datetime.combine(on, time(7)) - timedelta(days=56 * visit) for visit in range(VISITS)]
+    chance = random.Random(SEED + variant)
+    last = _first(on, chance)
+    visits = [last - timedelta(days=56 * visit) for visit in range(VISITS)]
 
     def size(analyte: Analyte, visit: int) -> Decimal:
         newest, first = (ages.get(analyte.code, Decimal(1)) for ages in (AT_TWELVE, AT_BIRTH))
@@ -284,23 +293,34 @@ class Body:
 
     name: str
     observations: int
-    make: Callable[[date], Json]
+    make: Callable[[date, int], Json]
 
-    def bytes(self, on: date) -> bytes:
-        return write_json(self.make(on))
+    def bytes(self, on: date, variant: int = 0) -> bytes:
+        raw = write_json(self.make(on, variant))
+        return re.sub(rb'(Patient/|"id":"|"patientId":")p1"', rb'\g<1>p%d"' % (variant + 1), raw)
+
+    def variants(self, on: date) -> list[bytes]:
+        """Requests for several children."""
+        return [self.bytes(on, variant) for variant in range(VARIANTS if self.observations <= 200 else 4)]
+
+    @property
+    def hook(self) -> str:
+        return "patient-view" if self.name.startswith("patient-view") else "order-select"
 
 
 def _selecting(count: int) -> Body:
-    return Body(f"{count} Observations", count, lambda on: selecting(count, on))
+    return Body(f"{count} Observations", count, lambda on, variant: selecting(count, on, variant))
 
 
 def _another(count: int) -> Body:
-    return Body(f"no JAK inhibitor, {count}", count, lambda on: selecting_another(count, on))
+    return Body(
+        f"no JAK inhibitor, {count}", count, lambda on, variant: selecting_another(count, on, variant)
+    )
 
 
 BODIES = (
     *map(_selecting, (10, 30, 200, 2_000)),
     *map(_another, (10, 200)),
-    Body("patient-view, 30", 30, lambda on: viewing(30, on)),
+    Body("patient-view, 30", 30, lambda on, variant: viewing(30, on, variant)),
     Body("twelve years", VISITS * len(ANALYTES), long_history),
 )

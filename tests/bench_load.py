@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from bench_servers import Running
 
 TIMEOUT = 60.0
+WARMING = 4
 _PIECE = 256 * 1024
 
 
@@ -106,23 +108,31 @@ def token_for(server: Running, path: str) -> str | None:
 
 
 def measure(
-    server: Running, path: str, body: bytes, seconds: float, connections: int = 2, at_least: int = 8
+    server: Running,
+    path: str,
+    bodies: Sequence[bytes],
+    seconds: float,
+    connections: int = 2,
+    at_least: int = 8,
 ) -> Load:
-    """Posts for some seconds, and in any case ``at_least`` calls.
+    """Posts the bodies in turn for some seconds, and in any case ``at_least`` calls.
 
     Where calls need tokens these are signed before the clock starts; the span ends when they are used up.
     """
     one = Connection(server.port)
     start = time.perf_counter()
-    for _ in range(3):
+    for number in range(WARMING):
+        body = bodies[number % len(bodies)]
         one.post(head_of(path, len(body), token_for(server, path)), body)
-    each = (time.perf_counter() - start) / 3
+    each = (time.perf_counter() - start) / WARMING
     one.close()
-    heads: Iterator[bytes] | None = None
-    plain = head_of(path, len(body), None)
+    calls: Iterator[tuple[bytes, bytes]]
     if server.sign:
         wanted = max(at_least, int(seconds / each * 1.6 * connections))
-        heads = iter([head_of(path, len(body), token_for(server, path)) for _ in range(wanted)])
+        turns = itertools.islice(itertools.cycle(bodies), wanted)
+        calls = iter([(head_of(path, len(body), token_for(server, path)), body) for body in turns])
+    else:
+        calls = itertools.cycle([(head_of(path, len(body), None), body) for body in bodies])
 
     taken: list[list[float]] = [[] for _ in range(connections)]
     faults: list[BaseException] = []
@@ -135,13 +145,10 @@ def measure(
         try:
             gate.wait()
             while time.perf_counter() < end or len(times) * connections < at_least:
-                head = plain
-                if heads is not None:
-                    with turn:
-                        found = next(heads, None)
-                    if found is None:
-                        return
-                    head = found
+                with turn:
+                    head, body = next(calls, (b"", b""))
+                if not head:
+                    return
                 begun = time.perf_counter()
                 connection.post(head, body)
                 times.append(time.perf_counter() - begun)
@@ -162,5 +169,5 @@ def measure(
     took = time.perf_counter() - begun
     if faults:
         raise faults[0]
-    times = [one for each_ in taken for one in each_]
+    times = [one_time for each_thread in taken for one_time in each_thread]
     return Load(len(times), took, server.cpu() - before, times)

@@ -228,7 +228,15 @@ def scaling_text(
 
     ``cost``: CPU ms of a call that concerns the guideline, and of one that does not, in this order.
     """
-    head = ["record", "workers", "calls/s", "CPU ms per call", "of the database", "p50 ms"]
+    head = [
+        "record",
+        "workers",
+        "calls/s",
+        "CPU ms per call",
+        "calls/s per core",
+        "CPU ms of the database",
+        "p50 ms",
+    ]
     concerned, other = cost.values()
     mean = CONCERNING * concerned + (1 - CONCERNING) * other
     limit = max(rate for _, rate, _, _ in writing)

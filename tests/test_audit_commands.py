@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -22,23 +20,15 @@ from cds_service.settings import Settings
 from cds_service.store import chain
 from cds_service.store.cli import links, prune
 from cds_service.store.store import Store, read_head
-from cds_service.store.tables import AUDIT
+from cds_service.store.tables import AUDIT, CARD
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 URL = "/cds-services/jaki-order-sign"
 
 
 @pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """A folder in memory where there is one: each entry waits for the disk, and the tests write many."""
-    memory = Path("/dev/shm")
-    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    url = f"sqlite:///{tmp_path}/deep/er/store.sqlite"
+def store(memory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    url = f"sqlite:///{memory}/deep/er/store.sqlite"
     monkeypatch.setenv("JAKI_CDS_STORE", url)
     found = Store.open(Settings(store=url))
     assert found is not None
@@ -113,18 +103,18 @@ def test_a_card_that_nobody_sent(store: Store, capsys: pytest.CaptureFixture[str
 
 
 def test_export_as_fhir_audit_events(
-    client: FlaskClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    client: FlaskClient, memory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cards = call(client)
     client.post(URL, json={})
     client.post(f"{URL}/feedback", json={"feedback": []})
-    assert run(capsys, "audit", "export", "--output", str(tmp_path / "out.ndjson"))[0] == 0
-    lines = (tmp_path / "out.ndjson").read_text("utf-8").splitlines()
+    assert run(capsys, "audit", "export", "--output", str(memory / "out.ndjson"))[0] == 0
+    lines = (memory / "out.ndjson").read_text("utf-8").splitlines()
     events = [AuditEvent.model_validate_json(line) for line in lines]
     assert [event.outcome for event in events] == ["0", "4", "4"]
     assert cards[0]["uuid"] in lines[0]
-    assert run(capsys, "audit", "export", "--since", "2100-01-01", "--output", str(tmp_path / "none"))[0] == 0
-    assert (tmp_path / "none").read_text() == ""
+    assert run(capsys, "audit", "export", "--since", "2100-01-01", "--output", str(memory / "none"))[0] == 0
+    assert (memory / "none").read_text() == ""
 
 
 def faults(store: Store) -> list[str]:
@@ -175,6 +165,28 @@ def test_feedback_report(client: FlaskClient, capsys: pytest.CaptureFixture[str]
     assert "not-applicable 2, no reason 1" in out
 
 
+def test_auth_9_feedback_on_another_clients_card_is_nobodys(
+    client: FlaskClient, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It gets the answer that any card gets, so that nobody learns which cards there are, and counts for nothing."""
+    card = next(card for card in call(client) if card["indicator"] != "info")
+    with store.database.writing() as connection:
+        connection.execute(update(CARD).values(client="another-hospital"))
+    item = {"outcome": "overridden", "outcomeTimestamp": "2026-06-01T10:00:00Z"}
+    answers = {
+        (answer.status_code, answer.get_data())
+        for uuid in (card["uuid"], "11111111-2222-4333-8444-555555555555")
+        for answer in [client.post(f"{URL}/feedback", json={"feedback": [{"card": uuid, **item}]})]
+    }
+    assert len(answers) == 1
+    _, out, _ = run(capsys, "feedback", "report", "--json")
+    assert {(told["client"], told["overridden"]) for told in json.loads(out)} == {("another-hospital", 0)}
+    _, out, _ = run(capsys, "feedback", "report")
+    assert "2 reports on cards that their sender was never sent are not counted." in out
+    _, out, _ = run(capsys, "audit", "explain", card["uuid"])
+    assert "Card " in out and "Feedback" not in out
+
+
 @pytest.mark.parametrize("words", [["audit", "verify"], ["feedback", "report"]])
 @pytest.mark.parametrize(("url", "why"), [("none", "nothing is recorded"), ("mysql://a/b", "JAKI_CDS_STORE")])
 def test_without_a_store(
@@ -190,9 +202,9 @@ def test_without_a_store(
     assert why in errors
 
 
-def test_what_the_store_makes_is_the_owners_alone(store: Store, client: FlaskClient, tmp_path: Path) -> None:
+def test_what_the_store_makes_is_the_owners_alone(store: Store, client: FlaskClient, memory: Path) -> None:
     call(client)
-    made = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "deep" / "er").iterdir()}
+    made = {path.name: path.stat().st_mode & 0o777 for path in (memory / "deep" / "er").iterdir()}
     assert made.pop("jaki-cds.key") == 0o600
     assert {name.removeprefix("store.sqlite") for name in made} == {"", "-wal", "-shm"}
     assert set(made.values()) == {0o600}
@@ -200,10 +212,10 @@ def test_what_the_store_makes_is_the_owners_alone(store: Store, client: FlaskCli
 
 @pytest.mark.parametrize("demo", [True, False])
 def test_a_place_where_nothing_can_be_made_stops_the_start_but_of_demo_mode(
-    demo: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    demo: bool, memory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "file").write_text("")
-    settings = Settings(demo=demo, store=f"sqlite:///{tmp_path}/file/store.sqlite")
+    (memory / "file").write_text("")
+    settings = Settings(demo=demo, store=f"sqlite:///{memory}/file/store.sqlite")
     if demo:
         assert open_store(settings) is None
         assert "nothing is recorded" in capsys.readouterr().err
@@ -213,9 +225,9 @@ def test_a_place_where_nothing_can_be_made_stops_the_start_but_of_demo_mode(
 
 
 def test_a_database_that_does_not_answer_does_not_stop_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    memory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(memory)
     settings = Settings(store="postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
     found = open_store(settings)
     assert found is not None
@@ -224,4 +236,4 @@ def test_a_database_that_does_not_answer_does_not_stop_the_start(
     assert call(asked)
     assert asked.get("/readyz").status_code == 503
     assert len(found.spool.path.read_bytes().splitlines()) == 1
-    assert {path.name for path in (tmp_path / "var").iterdir()} == {"jaki-cds.key", "jaki-cds-spool.ndjson"}
+    assert {path.name for path in (memory / "var").iterdir()} == {"jaki-cds.key", "jaki-cds-spool.ndjson"}

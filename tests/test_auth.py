@@ -9,8 +9,6 @@ import random
 import re
 import sqlite3
 import statistics
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -29,7 +27,7 @@ from flask.testing import FlaskClient
 from joserfc import jws as oracle_jws
 from joserfc.jwk import ECKey, RSAKey
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
-from test_serve import BODY, ROOT, running
+from test_serve import BODY, running
 
 from cds_service import jwks
 from cds_service.app import create_app
@@ -661,35 +659,6 @@ def test_a_key_set_is_fetched_with_all_guards(
 # --- AUTH-6 ---------------------------------------------------------------------------------------
 
 
-SENDER = """
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from cds_service.replay_guard import ReplayGuard
-guard = ReplayGuard(sys.argv[1])
-print("ready", flush=True)
-sys.stdin.readline()
-with ThreadPoolExecutor(16) as pool:
-    print(sum(pool.map(lambda _: guard.first_use("https://ehr.example.org", "one", 4e9), range(200))))
-"""
-
-
-def test_auth_6_of_400_sends_of_one_token_from_two_processes_one_is_accepted(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", SENDER, f"sqlite:///{tmp_path}/new/store.sqlite"]
-    senders = [
-        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    for sender in senders:
-        assert sender.stdout is not None
-        assert sender.stdout.readline() == "ready\n"
-    for sender in senders:
-        assert sender.stdin is not None
-        sender.stdin.write("go\n")
-        sender.stdin.flush()
-    accepted = [int(sender.communicate(timeout=60)[0]) for sender in senders]
-    assert sum(accepted) == 1
-
-
 def test_auth_6_a_token_works_once(site: FlaskClient) -> None:
     text = f"Bearer {token()}"
     assert [post(site, text).status_code for _ in range(3)] == [200, 401, 401]
@@ -699,22 +668,6 @@ def test_a_refused_token_leaves_no_trace_in_the_store(site: FlaskClient, guard: 
     said = claims()
     assert post(site, f"Bearer {token(said, private=EC_OTHER)}").status_code == 401
     assert post(site, f"Bearer {token(said)}").status_code == 200
-
-
-def test_tokens_are_forgotten_when_they_have_expired_for_good(tmp_path: Path) -> None:
-    clock = Clock(NOW)
-    guard = ReplayGuard(f"sqlite:///{tmp_path}/s.sqlite", clock)
-    assert guard.first_use(ISS, "a", NOW + 100)
-    assert not guard.first_use(ISS, "a", NOW + 100)
-    assert guard.first_use("another issuer", "a", NOW + 100)
-    clock.now += 99
-    assert guard.first_use(ISS, "b", NOW + 1000)
-    assert guard.seen(ISS, "a")
-    clock.now += 63
-    assert guard.first_use(ISS, "c", NOW + 1000)
-    assert not guard.seen(ISS, "a")
-    assert guard.seen(ISS, "b")
-    guard.close()
 
 
 def test_without_its_store_the_service_lets_nobody_in(shared: Runtime, tmp_path: Path) -> None:

@@ -224,6 +224,24 @@ def test_an_incomplete_or_malformed_authorization(field: str, authorization: obj
     assert "invented-token" not in issues[0].diagnostics
 
 
+@pytest.mark.parametrize("patient", ["{}", "Patient/{}"])
+def test_a_token_of_the_patient(patient: str) -> None:
+    body = request_of("jaki-patient-view") | {"fhirServer": "https://fhir.example.org"}
+    named = AUTHORIZATION | {"patient": patient.format(body["context"]["patientId"])}
+    assert call("jaki-patient-view", body | {"fhirAuthorization": named}).fhir_authorization == named
+
+
+@pytest.mark.parametrize("patient", ["another-child", "Patient/another-child", ""])
+def test_auth_9_a_token_of_another_patient_is_refused(patient: str) -> None:
+    body = request_of("jaki-patient-view") | {
+        "fhirServer": "https://fhir.example.org",
+        "fhirAuthorization": AUTHORIZATION | {"patient": patient},
+    }
+    (issue,) = refusal("jaki-patient-view", body).issues
+    assert issue.field == "fhirAuthorization.patient"
+    assert "another-child" not in issue.diagnostics
+
+
 def test_an_authorization_without_server() -> None:
     body = request_of("jaki-patient-view") | {"fhirAuthorization": AUTHORIZATION}
     assert [issue.field for issue in refusal("jaki-patient-view", body).issues] == ["fhirServer"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from guideline import history
@@ -151,8 +152,8 @@ def test_without_any_upper_limit_there_is_no_multiple() -> None:
 
 def test_a_bound_gives_a_bounded_multiple() -> None:
     limit = D(40)
-    low = replace(below("20"), high=limit)
-    high = replace(above("200"), high=limit)
+    low = msgspec.structs.replace(below("20"), high=limit)
+    high = msgspec.structs.replace(above("200"), high=limit)
     assert _value(history.times_upper("alt", record(alt=results(low)), 98, POLICY)).high == D("0.5")
     assert _value(history.times_upper("alt", record(alt=results(high)), 98, POLICY)).low == D(5)
 
@@ -352,14 +353,33 @@ def test_fall_from_the_previous_result(readings: tuple[Reading, ...], fall: str)
     ],
 )
 def test_worse_renal_function(readings: tuple[Reading, ...], found: str) -> None:
-    said = history.renal_deterioration(record(creatinine=results(*readings)), course(60), POLICY)
+    said = history.renal_facts(record(creatinine=results(*readings)), course(60), POLICY)[
+        "renalDeterioration"
+    ]
+    assert isinstance(said, Known)
+    assert said.value == found
+
+
+@pytest.mark.parametrize(
+    ("readings", "found"),
+    [
+        ((reading("60"), reading("40", 70)), "yes"),
+        ((reading("59.99"), reading("40", 70)), "no"),
+        ((reading("60"),), "no"),
+        ((above("60"), reading("40", 70)), "no"),
+    ],
+)
+def test_rising_creatinine(readings: tuple[Reading, ...], found: str) -> None:
+    """Half as much again, and not yet where only the eGFR has fallen by a quarter (A-53)."""
+    said = history.renal_facts(record(creatinine=results(*readings)), course(60), POLICY)["creatinineRising"]
     assert isinstance(said, Known)
     assert said.value == found
 
 
 def test_renal_function_without_creatinine() -> None:
-    found = history.renal_deterioration(record(), course(60), POLICY)
-    assert found == Missing.of("creatinine", Reason.NOT_SUPPLIED)
+    found = history.renal_facts(record(), course(60), POLICY)
+    missing = Missing.of("creatinine", Reason.NOT_SUPPLIED)
+    assert found == {"renalDeterioration": missing, "creatinineRising": missing}
 
 
 # --- vaccinations --------------------------------------------------------------------------------------------

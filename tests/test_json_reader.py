@@ -60,6 +60,8 @@ REFUSED: list[tuple[str, bytes, str]] = [
     ("an exponent beyond the limit", b"1e31", "exponent"),
     ("a negative exponent beyond the limit", b"1E-31", "exponent"),
     ("the number that hung a worker", b'{"a": 1e2000000}', "exponent"),
+    ("a number of the order of 1e31", b"30e30", "exponent"),
+    ("a number of the order of 1e-38", b"0." + b"0" * 37 + b"1", "exponent"),
     ("41 digits", b"1" * 41, "40 characters"),
     ("41 characters with a fraction", b"0." + b"1" * 39, "40 characters"),
     ("100,000 digits", b"1" * 100_000, "40 characters"),
@@ -117,6 +119,15 @@ def test_reads_what_the_standard_library_writes(value: Any, ascii_only: bool) ->
 
 @given(JSON_VALUES)
 def test_reads_what_it_writes(value: Any) -> None:
+    assert read_json(write_json(value)) == value
+
+
+@given(st.from_regex(r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,2})?", fullmatch=True))
+def test_whatever_number_is_read_is_read_again_when_written(literal: str) -> None:
+    try:
+        value = read_json(literal.encode())
+    except UnreadableBody:
+        return
     assert read_json(write_json(value)) == value
 
 

@@ -182,6 +182,22 @@ def test_a_resolved_reason_counts_as_none() -> None:
     )
 
 
+INACTIVE = condition(JDM, "ended", clinicalStatus=concept("inactive", "http://x"))
+
+
+def test_an_inactive_disease_is_the_indication_where_the_order_names_it() -> None:
+    found = baricitinib(SAVI, INACTIVE, reasonReference=[{"reference": "Condition/ended"}])
+    assert indication(found) == "jdm"
+    assert "on record as inactive; it was used" in texts(found)
+
+
+def test_an_inactive_disease_is_none_where_the_order_is_silent_and_the_card_says_so() -> None:
+    found = baricitinib(ASTHMA, INACTIVE)
+    assert indication(found) is None
+    assert "It was not taken for the indication" in texts(found)
+    assert "It was not taken for the indication" not in texts(baricitinib(ASTHMA))
+
+
 def test_two_reasons_of_different_diseases() -> None:
     found = baricitinib(POLY_JIA, reasonCode=[concept(JDM), concept(SAVI)])
     assert given(found) == "-"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from builders import (
     AS_OF,
+    HEALTHY,
     LOINC,
     POLY_JIA,
     SAVI,
@@ -388,3 +389,41 @@ def test_of_two_weights_of_one_moment_none_is_chosen(light: str, heavy: str, row
         assert given(found) == row
         assert (("weight", "unreadable") in missing(found)) is (row == "-")
         assert row != "-" or {30, 45} <= evidence(found, "weight")
+
+
+# --- results of one moment ------------------------------------------------------------------------
+
+
+def bled(*times: str) -> list[Json]:
+    """Two haemoglobins, 12.5 and then 9.9 g/dL, at these times."""
+    values = zip(("12.5", "9.9"), times, "ab", strict=True)
+    return [observation("haemoglobin", value, on=on, id_=f"hb-{id_}") for value, on, id_ in values]
+
+
+MOMENTS = {
+    # times -> whether the low one bars the start
+    "days alone": (("2026-05-25", "2026-05-25"), True),
+    "the same minute": (("2026-05-25T08:00:00Z", "2026-05-25T09:00:00+01:00"), True),
+    "the low one earlier": (("2026-05-25T17:00:00Z", "2026-05-25T08:00:00Z"), False),
+    "the low one later": (("2026-05-25T08:00:00Z", "2026-05-25T17:00:00Z"), True),
+    "the low one of the day alone": (("2026-05-25T08:00:00Z", "2026-05-25"), False),
+}
+
+
+@pytest.mark.parametrize(("times", "barred"), MOMENTS.values(), ids=MOMENTS)
+@pytest.mark.parametrize("step", [1, -1], ids=["as it came", "turned round"])
+def test_of_results_of_one_moment_the_worse_one_warns(
+    times: tuple[str, str], barred: bool, step: int
+) -> None:
+    bloods = {fact: value for fact, value in HEALTHY.items() if fact != "haemoglobin"}
+    found = ask(draft("tofacitinib", 4), bloods=bloods, results=bled(*times)[::step])
+    assert ("TOFA-INIT-01" in findings(found)) is barred
+    assert (given(found) == "-") is barred
+
+
+def test_the_worse_result_stands_in_the_summary() -> None:
+    bloods = {fact: value for fact, value in HEALTHY.items() if fact != "haemoglobin"}
+    worst, *_ = ask(draft("tofacitinib", 4), bloods=bloods, results=bled("2026-05-25", "2026-05-25"))
+    assert "9.9" in worst["summary"]
+    assert "12.5" not in worst["summary"]
+    assert "the results of this day differ" in worst["detail"]

@@ -12,9 +12,11 @@ from builders import draft, hook_request
 from prometheus_client.parser import text_string_to_metric_families
 
 from cds_service.app import create_app
+from cds_service.envelope import EXTENSION
 from cds_service.json_reader import write_json
 from cds_service.metrics import REASONS, STATUSES, Metrics
 from cds_service.settings import Settings
+from cds_service.store.spool import Spool
 
 
 def samples(text: str) -> dict[tuple[str, ...], float]:
@@ -68,6 +70,57 @@ def test_obs_3_hostile_traffic_adds_no_label(demo: bool) -> None:
     text = client.get("/metrics").get_data(as_text=True)
     assert len(samples(text)) <= 200
     assert "made-up" not in text
+
+
+def test_what_became_of_the_cards_is_told_by_statement_and_client() -> None:
+    metrics = Metrics(["north", "south"])
+    card = {
+        "indicator": "warning",
+        "extension": {
+            EXTENSION: {
+                "findings": [
+                    {"id": "AE-01", "missing": []},
+                    {"id": "AE-01", "missing": []},
+                    {"id": "AE-02", "missing": []},
+                ],
+                "withheld": [{"findings": ["AE-03"]}],
+            }
+        },
+    }
+    for _ in range(2):
+        metrics.count_cards("jaki-order-sign", [card], "north")
+    metrics.count_report("north", ["AE-01", "AE-02"], "overridden", "not-applicable")
+    metrics.count_report("north", ["AE-01"], "overridden")
+    metrics.count_report("south", ["AE-01"], "overridden", "a reason of the site's own")
+    metrics.count_report("south", ["AE-01"], "accepted")
+    metrics.count_report("south", None, "accepted")
+    metrics.count_report("no longer configured", ["AE-01"], "accepted")
+    found = samples(metrics.text())
+    kept = {key[1:]: value for key, value in found.items() if key[0] == "jaki_cds_statement_cards_total"}
+    assert {
+        (client, statement, event, reason): n for (client, event, reason, statement), n in kept.items()
+    } == {
+        ("north", "AE-01", "shown", ""): 2,
+        ("north", "AE-02", "shown", ""): 2,
+        ("north", "AE-03", "withheld", ""): 2,
+        ("north", "AE-01", "overridden", "not-applicable"): 1,
+        ("north", "AE-02", "overridden", "not-applicable"): 1,
+        ("north", "AE-01", "overridden", "none"): 1,
+        ("south", "AE-01", "overridden", "other"): 1,
+        ("south", "AE-01", "accepted", ""): 1,
+        ("", "AE-01", "accepted", ""): 1,
+    }
+    assert found[("jaki_cds_feedback_unknown_cards_total",)] == 1
+
+
+def test_obs_4_entries_that_wait_in_the_spool_are_told(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    metrics = Metrics(waiting=spool.depth)
+    for waiting in range(3):
+        assert samples(metrics.text())[("jaki_cds_spool_entries",)] == waiting
+        spool.append(b"{}")
+    spool.append(b"{}\n{}")
+    assert spool.depth() == 5
 
 
 def test_obs_4_alert_rules_name_metrics_labels_and_values_that_exist() -> None:

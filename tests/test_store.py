@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import stat
 import subprocess
@@ -12,29 +11,30 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
 import msgspec
-import postgres
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask.testing import FlaskClient
-from hypothesis import given
+from generated_requests import generated
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, inspect, select, text, update
+from sqlalchemy import delete, event, inspect, select, text, update
 from sqlalchemy.exc import OperationalError
 
+from cds_service import app
 from cds_service.app import create_app
-from cds_service.json_reader import read_json
+from cds_service.json_reader import read_json, write_json
 from cds_service.services import SERVICES
 from cds_service.settings import Settings
 from cds_service.store import chain, database, recording
-from cds_service.store.again import differences
+from cds_service.store.again import OWN_WORDS, differences, unaccounted
 from cds_service.store.cli import told
 from cds_service.store.database import Database, StoreFault, parse_url
 from cds_service.store.feedback import report
@@ -47,57 +47,6 @@ from guideline.tables import load_tables
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "samples"
 ORDER_SIGN = "/cds-services/jaki-order-sign"
-
-
-@pytest.fixture
-def tmp_path() -> Iterator[Path]:
-    """A folder in memory where there is one: each entry waits for the disk, and the tests write many."""
-    memory = Path("/dev/shm")
-    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    if postgres.binaries() is None:
-        pytest.skip("PostgreSQL's initdb and postgres are not installed")
-    with postgres.cluster() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of either kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/store.sqlite"
-    address = str(request.getfixturevalue("server"))
-    plain = Database(parse_url(address))
-    with plain.engine.connect() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-        connection.commit()
-    plain.close()
-    return address
-
-
-@pytest.fixture
-def make(url: str, tmp_path: Path) -> Iterator[Callable[[], Store]]:
-    """A store on the same database and spool each time it is called, as several processes have."""
-    made: list[Store] = []
-
-    def store() -> Store:
-        keys = read_keys(tmp_path / "key", create=True)
-        made.append(Store(Database(parse_url(url)), Spool(tmp_path / "spool"), keys))
-        return made[-1]
-
-    yield store
-    for each in made:
-        each.database.close()
-
-
-@pytest.fixture
-def store(make: Callable[[], Store]) -> Store:
-    return make()
 
 
 def client_of(store: Store | None, **how: Any) -> FlaskClient:
@@ -141,7 +90,12 @@ def test_aud_1_every_call_leaves_one_entry_and_every_card_leads_to_it(store: Sto
     client.post(ORDER_SIGN, data=b"x", content_type="text/plain")
     client.get("/cds-services")
     client.post("/cds-services/nope", json={})
-    assert [body["status"] for body in bodies(store)] == [200, 400, 400, 415]
+    nobody = sample()
+    del nobody["prefetch"]["patient"]
+    client.post(ORDER_SIGN, json=nobody)
+    client.post(f"{ORDER_SIGN}/feedback", json={"feedback": [item(sent[0]["uuid"])]})
+    client.post(f"{ORDER_SIGN}/feedback", json={"feedback": []})
+    assert [body["status"] for body in bodies(store)] == [200, 400, 400, 415, 412, 200, 400]
     with store.database.reading() as connection:
         found = {row.uuid: row.seq for row in connection.execute(select(CARD))}
     assert found == {card["uuid"]: 1 for card in sent}
@@ -160,25 +114,32 @@ def test_an_entry_holds_what_was_read_and_every_row(store: Store) -> None:
     client_of(store).post(ORDER_SIGN, json=sample())
     (body,) = bodies(store)
     (order,) = body["orders"]
-    order = recording.as_order(order, {})
+    order = recording.as_order(order, body["evidence"], {})
     assert len(order["rows"]) > 50
     assert {row["outcome"] for row in order["rows"]} >= {"hit", "clear"}
     assert order["facts"]["creatinine"]["state"] == "known"
     assert order["facts"]["dialysis"] == {"state": "known", "value": "no"}
-    read = {reference for key in body["read"] for reference, _ in key["resources"]}
-    assert any(reference.startswith("Observation/creatinine") for reference in read)
+    read = {
+        f"{kind}/{id_}"
+        for key in body["read"]
+        for kind, ids in key.get("resources", {}).items()
+        for id_ in ids.split()
+    }
+    assert body["used"].keys() <= read
+    assert any(reference.startswith("Observation/creatinine") for reference in body["used"])
+    assert body["request"]["bytes"] > 10_000 and len(body["request"]["hash"]) == 32
     assert body["knowledgeVersion"] and body["asOf"] == "2026-06-01" and body["ms"] > 0
 
 
 def test_without_a_store_nothing_is_recorded_and_the_service_is_ready(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(memory)
     assert Store.open(Settings(store="none")) is None
     client = client_of(None)
     assert client.post(ORDER_SIGN, json=sample()).status_code == 200
     assert client.get("/readyz").status_code == 200
-    assert list(tmp_path.iterdir()) == []
+    assert list(memory.iterdir()) == []
 
 
 # --- AUD-2: what was acknowledged is kept ---------------------------------------------------------
@@ -231,23 +192,25 @@ def assert_nothing_lost(store: Store, acknowledged: set[str]) -> None:
     assert faults(store) == []
 
 
-def test_aud_2_a_kill_loses_no_acknowledged_entry(url: str, store: Store, tmp_path: Path) -> None:
-    acknowledged = kill_rounds(url, tmp_path, 1)
+def test_aud_2_a_kill_loses_no_acknowledged_entry(database_url: str, store: Store, memory: Path) -> None:
+    acknowledged = kill_rounds(database_url, memory, 1)
     assert len(acknowledged) >= 2
     assert_nothing_lost(store, acknowledged)
 
 
 @pytest.mark.exhaustive
-def test_aud_2_a_hundred_kills_lose_no_acknowledged_entry(url: str, store: Store, tmp_path: Path) -> None:
-    acknowledged = kill_rounds(url, tmp_path, 100)
+def test_aud_2_a_hundred_kills_lose_no_acknowledged_entry(
+    database_url: str, store: Store, memory: Path
+) -> None:
+    acknowledged = kill_rounds(database_url, memory, 100)
     assert_nothing_lost(store, acknowledged)
     if store.database.is_sqlite:
         with store.database.reading() as connection:
             assert connection.execute(text("PRAGMA integrity_check")).scalar() == "ok"
 
 
-def test_sqlite_waits_for_the_disk(tmp_path: Path) -> None:
-    base = Database(parse_url(f"sqlite:///{tmp_path}/s.sqlite"))
+def test_sqlite_waits_for_the_disk(memory: Path) -> None:
+    base = Database(parse_url(f"sqlite:///{memory}/s.sqlite"))
     with base.writing() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA synchronous")).scalar() == 2  # FULL
@@ -377,6 +340,57 @@ def test_aud_5_a_report_sent_often_is_one_row_and_the_latest_outcome_counts(stor
     assert faults(store) == []
 
 
+REPORTS = st.lists(
+    st.builds(
+        item,
+        st.sampled_from(
+            ["3b1f24ac-8f14-4a0a-9d0c-1f5f5a3b0001", "3B1F24AC-8F14-4A0A-9D0C-1F5F5A3B0001", "no-uuid"]
+        ),
+        outcome=st.sampled_from(["accepted", "overridden"]),
+        acceptedSuggestions=st.sampled_from(
+            [[{"id": "a"}], [{"id": "a"}, {"id": "b"}], [{"id": "b"}, {"id": "a"}]]
+        ),
+        overrideReason=st.sampled_from(
+            [{"reason": REASON}, {"userComment": "x"}, {"reason": {"code": "own"}}]
+        ),
+        outcomeTimestamp=st.sampled_from(
+            ["2026-06-01T10:00:00Z", "2026-06-01T10:00:00.250+01:00", "0001-01-01T00:00:00+14:00"]
+        ),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=settings.default.max_examples // 3)
+@given(reports=REPORTS, times=st.integers(1, 3))
+def test_aud_5_whatever_is_sent_often_is_kept_once(
+    kept: Store, reports: list[dict[str, Any]], times: int
+) -> None:
+    client = client_of(kept)
+    sent = []
+    for report_ in reports:
+        wanted = {"accepted": "overrideReason", "overridden": "acceptedSuggestions"}[report_["outcome"]]
+        sent.append({name: value for name, value in report_.items() if name != wanted})
+    assert send(client, *sent) == 200
+    once = [row.id for row in kept_feedback(kept)]
+    for _ in range(times):
+        assert send(client, *sent) == 200
+    assert [row.id for row in kept_feedback(kept)] == once
+    with kept.database.writing() as connection:
+        connection.execute(delete(FEEDBACK))
+    assert {row["id"] for body in bodies(kept)[-1:] for row in body["feedback"]} == set(once)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store for many examples."""
+    found = Store.open(Settings(store=f"sqlite:///{tmp_path_factory.mktemp('kept')}/s.sqlite"))
+    assert found is not None
+    yield found
+    found.database.close()
+
+
 @pytest.mark.parametrize(
     ("members", "reason", "commented"),
     [
@@ -390,10 +404,10 @@ def test_aud_5_a_report_sent_often_is_one_row_and_the_latest_outcome_counts(stor
     ],
 )
 def test_feedback_of_unknown_cards(
-    tmp_path: Path, members: dict[str, Any], reason: str, commented: bool
+    memory: Path, members: dict[str, Any], reason: str, commented: bool
 ) -> None:
     keys = Keys((bytes(32),))
-    store = Store(Database(parse_url(f"sqlite:///{tmp_path}/s.sqlite")), Spool(tmp_path / "spool"), keys)
+    store = Store(Database(parse_url(f"sqlite:///{memory}/s.sqlite")), Spool(memory / "spool"), keys)
     assert send(client_of(store), item(**{"card": str(uuid4())} | members)) == 200
     (row,) = kept_feedback(store)
     assert (row.reason, row.commented) == (reason, commented)
@@ -431,7 +445,60 @@ def test_aud_6_while_the_store_fails_the_spool_takes_the_entries(
     assert "Avery" not in caplog.text
 
 
-def test_aud_6_a_database_locked_by_another_costs_a_moment_only(url: str, make: Callable[[], Store]) -> None:
+@pytest.mark.parametrize("what", ["read-only", "full"])
+def test_aud_6_a_database_that_is_read_only_or_full(store: Store, what: str) -> None:
+    client = client_of(store)
+    assert client.get("/readyz").status_code == 200
+    if store.database.is_sqlite:
+        with store.database.reading() as connection:
+            pages = connection.execute(text("PRAGMA page_count")).scalar()
+        hindrance = {"read-only": "PRAGMA query_only=ON", "full": f"PRAGMA max_page_count={pages}"}[what]
+    elif what == "read-only":
+        hindrance = "SET default_transaction_read_only = on"
+    else:
+        pytest.skip("a full disk cannot be had without filling one")
+
+    def hindered(connection: Any, _record: object) -> None:
+        connection.execute(hindrance)
+        connection.commit()
+
+    event.listen(store.database.engine, "connect", hindered)
+    store.database.close()  # from now on each connection is hindered
+    for _ in range(2):
+        assert client.post(ORDER_SIGN, json=sample()).get_json()["cards"]
+    assert store.spool.depth() == 2
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/healthz").status_code == 200
+    event.remove(store.database.engine, "connect", hindered)
+    store.database.close()
+    assert client.get("/readyz").status_code == 200
+    assert len(links(store)) == 2
+    assert faults(store) == []
+
+
+@pytest.mark.slow
+def test_aud_6_an_entry_costs_less_than_ten_milliseconds(store: Store) -> None:
+    """p99 of making and writing the entry of a real call, in time of the thread: waiting for disks is left out."""
+    client = client_of(store)
+    exchanges: list[recording.Exchange] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "record", lambda exchange, *_: exchanges.append(exchange))
+        client.post(ORDER_SIGN, json=sample())
+    spent: list[float] = []
+    for _ in range(200):
+        exchange = replace(exchanges[0], id=str(uuid4()))
+        begin = time.thread_time()
+        recording.record(exchange, 200, 1.0, store)
+        spent.append(time.thread_time() - begin)
+        with store.database.writing() as connection:
+            connection.execute(delete(CARD))  # the same cards come again
+    assert len(links(store)) == len(spent)
+    assert sorted(spent)[int(len(spent) * 0.99) - 1] <= 0.010
+
+
+def test_aud_6_a_database_locked_by_another_costs_a_moment_only(
+    database_url: str, make: Callable[[], Store]
+) -> None:
     holder, store = make(), make()
     client = client_of(store)
     client.get("/readyz")
@@ -446,11 +513,11 @@ def test_aud_6_a_database_locked_by_another_costs_a_moment_only(url: str, make: 
 
 
 def test_aud_6_where_nothing_can_be_kept_nothing_is_said_but_in_demo_mode(
-    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    store: Store, monkeypatch: pytest.MonkeyPatch, memory: Path
 ) -> None:
     hinder(store, monkeypatch)
-    (tmp_path / "file").write_text("")
-    blocked = replace(store, spool=Spool(tmp_path / "file" / "spool"))
+    (memory / "file").write_text("")
+    blocked = replace(store, spool=Spool(memory / "file" / "spool"))
     assert client_of(blocked).post(ORDER_SIGN, json=sample()).status_code == 503
     shown = replace(blocked, must_record=False)
     assert client_of(shown).post(ORDER_SIGN, json=sample()).status_code == 200
@@ -471,8 +538,8 @@ def test_a_spool_of_which_a_process_was_killed(store: Store) -> None:
     assert faults(store) == []
 
 
-def test_many_processes_may_spool_while_one_empties(tmp_path: Path) -> None:
-    spool, taken = Spool(tmp_path / "spool"), []
+def test_many_processes_may_spool_while_one_empties(memory: Path) -> None:
+    spool, taken = Spool(memory / "spool"), []
 
     def take(lines: list[bytes]) -> None:
         spool.drain(lambda _: pytest.fail("two empty the spool at once"))
@@ -651,7 +718,7 @@ def test_aud_4_every_finding_of_the_samples_follows_from_the_rows_of_its_entry(
         body: Any = read_json(link.body.encode())
         assert "read" in body or body["status"] == 400
         for kept in body.get("orders", ()):
-            order = recording.as_order(kept, {})
+            order = recording.as_order(kept, body["evidence"], {})
             assert list(differences(order, tables)) == []
             tried += len(order["rows"])
         for card in answer.get("cards", ()):
@@ -660,12 +727,63 @@ def test_aud_4_every_finding_of_the_samples_follows_from_the_rows_of_its_entry(
                 rows = {
                     (row["row"], row["outcome"])
                     for order in body["orders"]
-                    if order["order"] == finding["order"]
-                    for row in recording.as_order(order, {})["rows"]
+                    if order["order"] == finding.get("order")
+                    for row in recording.as_order(order, body["evidence"], {})["rows"]
                 }
                 assert not rows or any(
                     row.startswith(finding["id"]) and outcome == finding["outcome"] for row, outcome in rows
                 ), (finding["id"], finding["outcome"])
+
+
+def test_aud_4_the_cards_of_the_samples_follow_from_the_facts_of_their_entries(
+    recorded: list[tuple[dict[str, Any], chain.Link]],
+) -> None:
+    tables, told = load_tables(), 0
+    for _, link in recorded:
+        body: Any = read_json(link.body.encode())
+        assert list(unaccounted(body, tables)) == []
+        told += sum("dose" in card for card in body.get("cards", ()))
+    assert told > 5
+
+
+@pytest.mark.slow
+def test_aud_4_a_thousand_records_reproduce_their_cards(memory: Path) -> None:
+    """Facts and tables alone give the findings and doses that were told."""
+    store = Store.open(Settings(store=f"sqlite:///{memory}/s.sqlite"))
+    assert store is not None
+    client, tables, assessed = client_of(store), load_tables(), 0
+    services = {service.hook: service.id for service in SERVICES.values()}
+    for asked in generated(1000, seed=4):
+        url = f"/cds-services/{services[asked['hook']]}"
+        client.post(url, data=write_json(asked), content_type="application/json")
+    for link in links(store):
+        body: Any = read_json(link.body.encode())
+        assessed += len(body.get("orders", ()))
+        assert list(unaccounted(body, tables)) == []
+        for order in body.get("orders", ()):
+            assert list(differences(recording.as_order(order, body["evidence"], {}), tables)) == []
+    assert assessed > 900
+    store.database.close()
+
+
+def test_aud_4_a_fact_or_a_finding_that_was_changed_is_noticed(
+    recorded: list[tuple[dict[str, Any], chain.Link]],
+) -> None:
+    tables = load_tables()
+    found: list[Any] = [read_json(link.body.encode()) for _, link in recorded]
+    bodies_ = [body for body in found if any("dose" in card for card in body.get("cards", ()))]
+    for body in bodies_:
+        card = next(card for card in body["cards"] if "dose" in card)
+        card["dose"]["mgPerDay"] += 1
+        assert list(unaccounted(body, tables))
+        card["dose"]["mgPerDay"] -= 1
+        finding = next(f for f in card["findings"] if f["id"] not in OWN_WORDS)
+        finding["outcome"] = "outside-guideline"
+        assert list(unaccounted(body, tables))
+        finding["outcome"] = "hit"
+        facts = body["orders"][0]["facts"]
+        facts["neutrophils"] = {"state": "known", "value": Decimal("0.1")}
+        assert any("follows from its facts" in line for line in unaccounted(body, tables))
 
 
 def test_aud_4_an_outcome_that_the_facts_do_not_give_is_noticed(
@@ -673,16 +791,14 @@ def test_aud_4_an_outcome_that_the_facts_do_not_give_is_noticed(
 ) -> None:
     tables = load_tables()
     bodies_: list[Any] = [read_json(link.body.encode()) for _, link in recorded]
-    order = next(recording.as_order(o, {}) for body in bodies_ for o in body.get("orders", ()))
+    order = next(
+        recording.as_order(o, body["evidence"], {}) for body in bodies_ for o in body.get("orders", ())
+    )
     flipped = {"hit": "clear", "clear": "hit", "cannot-assess": "hit", "outside-guideline": "clear"}
-    missed = []
-    for row in order["rows"]:
+    for row in order["rows"][::5]:
         was, row["outcome"] = row["outcome"], flipped[row["outcome"]]
-        if not list(differences(order, tables)):
-            missed.append(row["row"])
+        assert len(list(differences(order, tables))) == 1
         row["outcome"] = was
-    # Rows that share a statement and a table stand in for each other, a silenced row may be unknown.
-    assert len(missed) < len(order["rows"]) / 10
 
 
 def everything_spooled(store: Store) -> str:
@@ -692,12 +808,12 @@ def everything_spooled(store: Store) -> str:
 
 
 def test_aud_8_the_same_child_has_the_same_pseudonym_until_the_key_changes(
-    make: Callable[[], Store], tmp_path: Path
+    make: Callable[[], Store], memory: Path
 ) -> None:
     store = make()
     for _ in range(2):
         client_of(store).post(ORDER_SIGN, json=sample())
-    with (tmp_path / "key").open("a") as file:
+    with (memory / "key").open("a") as file:
         file.write("ab" * 32 + "\n")
     rotated = make()
     assert faults(rotated) == []  # sealed with the old key, which is still there
@@ -708,8 +824,8 @@ def test_aud_8_the_same_child_has_the_same_pseudonym_until_the_key_changes(
     assert len(faults(store)) == 1  # without the new key its seal cannot be checked
 
 
-def test_the_key_is_made_once_for_the_owner_only(tmp_path: Path) -> None:
-    path = tmp_path / "var" / "key"
+def test_the_key_is_made_once_for_the_owner_only(memory: Path) -> None:
+    path = memory / "var" / "key"
     with ThreadPoolExecutor(8) as pool:
         made = set(pool.map(lambda _: read_keys(path, create=True).current, range(16)))
     assert len(made) == 1
@@ -721,8 +837,8 @@ def test_the_key_is_made_once_for_the_owner_only(tmp_path: Path) -> None:
     ("content", "mode", "fault"),
     [("ab" * 32, 0o644, "mode to 600"), ("short", 0o600, "64 hex"), ("", 0o600, "64 hex")],
 )
-def test_a_key_file_that_is_refused(tmp_path: Path, content: str, mode: int, fault: str) -> None:
-    path = tmp_path / "key"
+def test_a_key_file_that_is_refused(memory: Path, content: str, mode: int, fault: str) -> None:
+    path = memory / "key"
     path.write_text(content)
     path.chmod(mode)
     with pytest.raises(KeyFault, match=fault):

@@ -13,18 +13,17 @@ from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, delete, func, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from cds_service.explain import as_text
 from cds_service.json_reader import read_json, write_json
 from cds_service.settings import Settings, SettingsError, read_settings
 from cds_service.store import chain
-from cds_service.store.again import differences
+from cds_service.store.again import differences, unaccounted
 from cds_service.store.chain import Link
 from cds_service.store.database import StoreFault
 from cds_service.store.events import audit_event
 from cds_service.store.keys import KeyFault
-from cds_service.store.recording import as_order, moment
+from cds_service.store.recording import VERSION, as_order, moment, written_out
 from cds_service.store.store import Entry, Store, append, read_head
 from cds_service.store.tables import AUDIT, CARD, FEEDBACK
 from guideline.sources import the_source
@@ -86,7 +85,7 @@ def opened() -> Iterator[tuple[Store, Settings]]:
         raise UnusableInput("JAKI_CDS_STORE is none, so nothing is recorded.")
     try:
         yield store, settings
-    except SQLAlchemyError as fault:
+    except store.database.faults as fault:
         raise UnusableInput(f"the database does not answer ({type(fault).__name__}).") from None
     finally:
         store.database.close()
@@ -147,7 +146,9 @@ def _explain(store: Store, _settings: Settings, options: argparse.Namespace) -> 
     with store.database.reading() as connection:
         wanted = select(AUDIT).join(CARD, CARD.c.seq == AUDIT.c.seq).where(CARD.c.uuid == options.card)
         row = connection.execute(wanted).first()
-        feedback = connection.execute(select(FEEDBACK).where(FEEDBACK.c.card == options.card)).all()
+        own = select(CARD.c.client).where(CARD.c.uuid == options.card).scalar_subquery()
+        reported = select(FEEDBACK).where(FEEDBACK.c.card == options.card).order_by(FEEDBACK.c.outcome_at)
+        feedback = connection.execute(reported.where(FEEDBACK.c.client == own)).all()
     if row is None:
         raise UnusableInput("no entry has this card; it was sent by another store, or pruned.")
     link = Link(*row)
@@ -158,6 +159,10 @@ def _explain(store: Store, _settings: Settings, options: argparse.Namespace) -> 
         print(link.body)
         return OK
     body = _body(link)
+    if body.get("v") != VERSION:
+        raise UnusableInput(
+            "the entry was written by another version of this program; --json shows it as it is."
+        )
     print("\n".join(told(link, body, options.card)))
     for report in feedback:
         reason = f", {report.reason}" if report.reason else ""
@@ -168,6 +173,7 @@ def _explain(store: Store, _settings: Settings, options: argparse.Namespace) -> 
 def told(link: Link, body: Json, uuid: str) -> Iterator[str]:
     """The card's findings with their evidence first, then everything that led to them."""
     (card,) = (card for card in body["cards"] if card["uuid"] == uuid)
+    evidence = body.get("evidence", ())
     yield f"Card {uuid} ({card['indicator']}), entry {link.seq} of {link.at}"
     yield f"{body['service']}, patient {body['patient']}, user {body['user']}, answered in {body['ms']} ms"
     yield f"Guideline {body['edition']}, knowledge {body['knowledgeVersion']}, evaluated as of {body['asOf']}"
@@ -175,34 +181,45 @@ def told(link: Link, body: Json, uuid: str) -> Iterator[str]:
     yield "What the card said"
     for finding in card["findings"]:
         yield f"  {finding['id']}: {finding['outcome']}, {finding['severity']}"
-        for e in finding["evidence"]:
+        for e in written_out(finding["evidence"], evidence):
             value = " ".join(str(e[part]) for part in ("value", "unit", "date", "source") if part in e)
             yield f"    {e['fact']} {value}"
         for cause in finding["missing"]:
             yield f"    {cause['fact']}: {cause['reason']}"
+    for kept_back in body.get("withheld", ()):
+        how = f"{kept_back['reason']} at {kept_back['overridden']}"
+        yield f"  Not repeated: {', '.join(kept_back['findings'])}, overridden on card {kept_back['card']} ({how})"
     yield ""
-    yield "What was read"
+    yield "What was read (and the hash of what decided)"
     for key in body["read"]:
         gap = f" ({key['gap']})" if "gap" in key else ""
-        names = ", ".join(f"{reference} {digest[:8]}" for reference, digest in key["resources"])
-        yield f"  {key['key']}{gap}: {names or 'nothing'}"
+        names = [f"{kind}/{id}" for kind, ids in key.get("resources", {}).items() for id in ids.split()]
+        marked = (f"{name} {body['used'][name][:8]}" if name in body["used"] else name for name in names)
+        yield f"  {key['key']}{gap}: {', '.join(marked) or 'nothing'}"
     yield ""
-    orders = {finding["order"] for finding in card["findings"]}
+    orders = {finding.get("order") for finding in card["findings"]}
     mine = [order for order in body["orders"] if order["order"] in orders] or body["orders"]
     if body["knowledgeVersion"] != the_source().knowledge_version:
-        yield from as_text({**body, "orders": [as_order(order, {}) for order in mine]})
+        yield from as_text({**body, "orders": [as_order(order, evidence, {}) for order in mine]})
         yield ""
         yield f"These tables are {the_source().knowledge_version}: the rows' sentences are not known here."
         return
     tables = load_tables()
     rules = {row.id: row.rule for table in tables.all for row in table.rows}
-    found = [as_order(order, rules) for order in mine]
+    found = [as_order(order, evidence, rules) for order in mine]
     yield from as_text({**body, "orders": found})
     yield ""
     odd = [line for order in found for line in differences(order, tables)]
     count = sum(len(order["rows"]) for order in found)
     yield f"Tried again on these facts: {count - len(odd)} of {count} rows come out as recorded."
     yield from (f"  {line}" for line in odd)
+    unlike = list(unaccounted(body, tables))
+    yield (
+        "The findings and doses of this answer's cards follow from them."
+        if not unlike
+        else "Of the answer's cards:"
+    )
+    yield from (f"  {line}" for line in unlike)
 
 
 def _export(store: Store, _settings: Settings, options: argparse.Namespace) -> int:

@@ -11,17 +11,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-NEWEST = "0001"
+NEWEST = "0002"
 LOCK_MS = 500
 """How long a call waits for another writer before its entry goes to the spool instead."""
 CONNECT_SECONDS = 2
@@ -67,7 +67,11 @@ class Database:
                 self.url, pool_size=2, pool_pre_ping=True, connect_args=arguments, hide_parameters=True
             )
         engine = create_engine(
-            self.url, pool_size=2, connect_args={"timeout": LOCK_MS / 1000}, hide_parameters=True
+            self.url,
+            pool_size=2,
+            connect_args={"timeout": LOCK_MS / 1000},
+            hide_parameters=True,
+            paramstyle="named",  # so that values go by name with both drivers
         )
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -81,6 +85,12 @@ class Database:
             self._lock = threading.Lock()
             self._pid = os.getpid()
         return self._engine
+
+    @property
+    def faults(self) -> tuple[type[Exception], ...]:
+        """What a database that fails raises: SQLAlchemy's faults, its driver's own, and the system's."""
+        driver = cast("type[Exception]", self._engine.dialect.loaded_dbapi.Error)
+        return (SQLAlchemyError, driver, OSError)
 
     def close(self) -> None:
         self._engine.dispose()

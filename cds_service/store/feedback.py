@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, exists, func, select
 
 from cds_service.json_reader import read_json, write_json
 from cds_service.store.cli import OK, UNUSABLE, UnusableInput, opened
@@ -49,7 +49,7 @@ def main(args: list[str]) -> int:
     options = parser.parse_args(args)
     try:
         with opened() as (store, _), store.database.reading() as connection:
-            found = report(connection, options.since)
+            found, unknown = report(connection, options.since), unknown_reports(connection)
     except UnusableInput as fault:
         sys.stderr.write(f"jaki-cds feedback: {fault}\n")
         return UNUSABLE
@@ -57,6 +57,10 @@ def main(args: list[str]) -> int:
         sys.stdout.write(write_json([told.as_json() for told in found]).decode() + "\n")
     else:
         sys.stdout.write("\n".join(_as_text(found)) + "\n")
+        if unknown:
+            sys.stdout.write(
+                f"{unknown} reports on cards that their sender was never sent are not counted.\n"
+            )
     return OK
 
 
@@ -84,6 +88,14 @@ def report(connection: Connection, since: str = "") -> list[Told]:
                 told.overridden += 1
                 told.reasons[outcome.reason or NO_REASON] += 1
     return sorted(found.values(), key=lambda t: (-t.overridden, -t.shown, t.statement, t.client))
+
+
+def unknown_reports(connection: Connection) -> int:
+    """How many reports name a card that is not known, or that another client was sent."""
+    own = (CARD.c.uuid == FEEDBACK.c.card) & (CARD.c.client == FEEDBACK.c.client)
+    return connection.execute(
+        select(func.count()).select_from(FEEDBACK).where(~exists().where(own))
+    ).scalar_one()
 
 
 def _as_text(found: Iterable[Told]) -> Iterator[str]:

@@ -41,18 +41,18 @@ class Keys:
     def pseudonym(self, kind: str, client: str, value: str) -> str:
         """The same for the same ``value`` of a kind ("patient") at one client; not to be reversed without the key."""
         text = "\0".join((kind, client, value)).encode("utf-8", "surrogatepass")
-        return hmac.new(self.keys[-1], text, hashlib.sha256).hexdigest()[:PSEUDONYM_DIGITS]
+        return hmac.digest(self.keys[-1], text, "sha256").hex()[:PSEUDONYM_DIGITS]
 
     def fingerprint(self, content: bytes) -> str:
         """A keyed hash of content that was read: shows later whether it was this, and cannot be guessed at."""
-        return hmac.new(self.keys[-1], content, hashlib.sha256).hexdigest()[:PSEUDONYM_DIGITS]
+        return hmac.digest(self.keys[-1], content, "sha256").hex()[:PSEUDONYM_DIGITS]
 
     def seal(self, seq: int, digest: str, name: str | None = None) -> str | None:
         """The seal of a chain that ends here, with the key called ``name``; ``None`` where that key is not had."""
         wanted = self.current if name is None else name
         for key in self.keys:
             if key_id(key) == wanted:
-                return hmac.new(key, f"head {seq} {digest}".encode(), hashlib.sha256).hexdigest()
+                return hmac.digest(key, f"head {seq} {digest}".encode(), "sha256").hex()
         return None
 
 

@@ -9,36 +9,40 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from cards.text import wording
 from cds_service.case import Answer, Steps, drafts_of
 from cds_service.envelope import HookCall
-from cds_service.explain import order_json
+from cds_service.explain import fact_json, order_head
 from cds_service.json_reader import write_json
 from cds_service.services import SERVICES
 from cds_service.store.keys import Keys
 from cds_service.store.store import CardRow, Entry, FeedbackRow, Store
-from cds_service.supply import supplies_of
 from fhir_mappings.drafts import resources_of
+from guideline.findings import OrderAssessment
 from guideline.sources import the_source
+from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
 
 Json = dict[str, Any]
 
 _log = logging.getLogger("jaki_cds")
 
-VERSION = 1
+VERSION = 2
 CALL, FEEDBACK = "call", "feedback"
 OTHER_REASON = "other"
 NOT_KEPT = "not kept"
-PLAIN_NO: Json = {"state": "known", "value": "no"}
+ABSENT = "?"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_KEY_NAME = re.compile(r"[A-Za-z]{1,40}")
 _REFERENCE = re.compile(r"[A-Za-z]{1,40}/[A-Za-z0-9.\-]{1,64}")
-_REFERENCES = ("order", "source")
-_PERSONS = ("Patient/", "Practitioner/", "PractitionerRole/", "RelatedPerson/", "Person/")
+_IDS = re.compile(r"[A-Za-z0-9.\-]{1,64}(?: [A-Za-z0-9.\-]{1,64})*")
+_PERSONS = ("Patient", "Practitioner", "PractitionerRole", "RelatedPerson", "Person")
 
 
 @dataclass(slots=True)
@@ -49,6 +53,7 @@ class Exchange:
     service: str
     kind: str
     client: str = ""
+    raw: bytes = b""
     call: HookCall | None = None
     answer: Answer | None = None
     feedback: list[Json] = field(default_factory=list)
@@ -79,21 +84,30 @@ def entry_of(exchange: Exchange, status: int, ms: float, now: datetime, keys: Ke
     }
     cards: list[CardRow] = []
     reports: list[FeedbackRow] = []
+    evidence = _Evidence(keys)
     if exchange.call is not None:
-        body |= _call(exchange.call, exchange.client, exchange.answer, keys, now)
+        body |= _call(exchange.call, exchange.client, exchange.answer, keys, now, evidence)
     if exchange.answer is not None:
         found = exchange.answer.body["cards"]
         sent = found if isinstance(found, list) else []
-        body["cards"] = [_card(card, keys) for card in sent]
-        cards = [_card_row(card, exchange) for card in sent]
+        body["cards"] = [_card(card, keys, evidence) for card in sent]
+        cards = [_card_row(card, exchange, exchange.answer.marks) for card in sent]
+        if exchange.answer.withheld:
+            body["withheld"] = exchange.answer.withheld
     if exchange.kind == FEEDBACK:
         reports = [_report(item, exchange, keys) for item in exchange.feedback]
         body["feedback"] = [
             {"id": report.id, "card": report.card, "outcome": report.outcome, "reason": report.reason}
             for report in reports
         ]
-    clean = _Clean(keys, exchange.client).value(body)
-    return Entry(exchange.id, moment(now), exchange.kind, write_json(clean).decode(), cards, reports)
+    if evidence.kept:
+        body["evidence"] = evidence.kept
+    if exchange.raw:
+        body["request"] = {"bytes": len(exchange.raw), "hash": keys.fingerprint(exchange.raw)}
+    if exchange.call is not None:
+        body["used"] = _used(exchange.call, exchange.answer, evidence, keys)
+    text = _without_persons(write_json(body), exchange.client, keys).decode()
+    return Entry(exchange.id, moment(now), exchange.kind, text, cards, reports)
 
 
 def moment(when: datetime) -> str:
@@ -101,7 +115,9 @@ def moment(when: datetime) -> str:
     return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _call(call: HookCall, client: str, answer: Answer | None, keys: Keys, now: datetime) -> Json:
+def _call(
+    call: HookCall, client: str, answer: Answer | None, keys: Keys, now: datetime, evidence: _Evidence
+) -> Json:
     steps = answer.steps if answer is not None else Steps()
     running = SERVICES[call.service_id].drafts_field is None
     source = the_source()
@@ -115,31 +131,75 @@ def _call(call: HookCall, client: str, answer: Answer | None, keys: Keys, now: d
         "knowledgeVersion": source.knowledge_version,
         "patient": keys.pseudonym("Patient", client, call.patient_id),
         "user": keys.pseudonym("User", client, call.user_id),
-        "read": _read(call, steps, keys),
-        "orders": [_assessed(order_json(a.order, a, running=running)) for a in steps.assessed],
+        "read": _read(call, client, steps, keys),
+        "orders": [_assessed(a, running, evidence, keys) for a in steps.assessed],
     }
 
 
-def _read(call: HookCall, steps: Steps, keys: Keys) -> list[Json]:
-    """Every key with its gap and its resources, and the drafts under ``context``."""
-    supplies = steps.supplies or supplies_of(call)
-    found = [
-        {
-            "key": name if re.fullmatch(r"[A-Za-z]{1,40}", name) else keys.pseudonym("key", "", name),
-            **({} if supply.gap is None else {"gap": supply.gap.value}),
-            "resources": _fingerprints(supply.resources, keys),
-        }
-        for name, supply in supplies.items()
-    ]
-    found.append({"key": "context", "resources": _fingerprints(resources_of(drafts_of(call)), keys)})
+def _read(call: HookCall, client: str, steps: Steps, keys: Keys) -> list[Json]:
+    """The drafts under ``context``, and of a call that concerns the guideline every key with its gap and its resources.
+
+    What came with the request is in the hash of the whole; a key that was fetched has a hash of its own.
+    """
+    found = []
+    for name, supply in steps.supplies.items():
+        key: Json = {"key": name if _KEY_NAME.fullmatch(name) else keys.pseudonym("key", "", name)}
+        if supply.gap is not None:
+            key["gap"] = supply.gap.value
+        if supply.resources:
+            key["resources"] = _names(supply.resources, client, keys)
+            if len(supply.resources) > _came(call.prefetch.get(name)):
+                key["hash"] = keys.fingerprint(write_json(supply.resources))
+        found.append(key)
+    drafts = list(resources_of(drafts_of(call)))
+    return [*found, {"key": "context", **({"resources": _names(drafts, client, keys)} if drafts else {})}]
+
+
+def _came(prefetched: object) -> int:
+    """How many resources a prefetch value holds at most."""
+    if not isinstance(prefetched, dict):
+        return 0
+    entries = prefetched.get("entry")
+    return len(entries) if isinstance(entries, list) else 1
+
+
+def _names(resources: Sequence[Mapping[str, Any]], client: str, keys: Keys) -> dict[str, str]:
+    """The ids by resource type, as one text each: there may be thousands."""
+    ids: dict[Any, list[Any]] = {}
+    for resource in resources:
+        ids.setdefault(resource.get("resourceType"), []).append(resource.get("id"))
+    found: dict[str, list[str]] = {}
+    for kind, named in ids.items():
+        usual = type(kind) is str and kind not in _PERSONS and all(type(id) is str for id in named)
+        text = " ".join(named) if usual else ""
+        if usual and _KEY_NAME.fullmatch(kind) and _IDS.fullmatch(text):
+            found.setdefault(kind, []).append(text)
+            continue
+        for id in named:
+            reference = _reference(f"{kind}/{id}", keys)
+            known, _, value = reference.partition("/")
+            if known in _PERSONS:
+                value = keys.pseudonym(known, client, value)
+            found.setdefault(known, []).append(value)
+    return {kind: " ".join(texts) for kind, texts in found.items()}
+
+
+def _used(call: HookCall, answer: Answer | None, evidence: _Evidence, keys: Keys) -> Json:
+    """A keyed hash of each draft and of each resource that a fact or a card rests on, by its reference."""
+    steps = answer.steps if answer is not None else Steps()
+    sources = {datum["source"] for datum in evidence.kept if "source" in datum}
+    ids = {source.partition("/")[2] for source in sources}
+    found = {}
+    for supply in steps.supplies.values():
+        for resource in supply.resources:
+            if resource.get("id") in ids:
+                reference = _reference(f"{resource.get('resourceType')}/{resource.get('id')}", keys)
+                if reference in sources:
+                    found[reference] = keys.fingerprint(write_json(resource))
+    for draft in resources_of(drafts_of(call)):
+        reference = _reference(f"{draft.get('resourceType')}/{draft.get('id')}", keys)
+        found[reference] = keys.fingerprint(write_json(draft))
     return found
-
-
-def _fingerprints(resources: Iterable[Mapping[str, Any]], keys: Keys) -> list[list[str]]:
-    return [
-        [_reference(f"{r.get('resourceType')}/{r.get('id')}", keys), keys.fingerprint(write_json(r))]
-        for r in resources
-    ]
 
 
 def _reference(text: str, keys: Keys) -> str:
@@ -147,23 +207,54 @@ def _reference(text: str, keys: Keys) -> str:
     return text if _REFERENCE.fullmatch(text) else f"unknown/{keys.fingerprint(text.encode())}"
 
 
-def _assessed(order: Json) -> Json:
-    """Rows as ``table|row|outcome|facts that decided``, without their sentence: the version of the tables tells it.
+def _assessed(a: OrderAssessment, running: bool, evidence: _Evidence, keys: Keys) -> Json:
+    """An order as short as it can be without losing anything; ``as_order`` writes it out again.
 
-    Facts are left out that are plainly "no" without a source: they are most, and ``as_order`` brings them back.
+    Rows stand as ``table|row|outcome|facts that decided``, without their sentence: the version of the tables tells it.
+    Facts that are one word without a source, most of them, stand by that word, and those absent by ``ABSENT``.
     """
-    rows = "\n".join(
-        f"{row['table']}|{row['row']}|{row['outcome']}|{','.join(row['decidedBy'])}" for row in order["rows"]
-    )
-    facts = {name: fact for name, fact in order["facts"].items() if fact != PLAIN_NO}
-    no = [name for name, fact in order["facts"].items() if fact == PLAIN_NO]
-    return {**order, "rows": rows, "facts": facts, "no": " ".join(no), "notes": len(order["notes"])}
+    rows = "\n".join([f"{t.table}|{t.row}|{t.outcome}|{','.join(t.decided_by)}" for t in a.traces])
+    facts: Json = {}
+    plain: dict[str, list[str]] = {}
+    for name, fact in a.facts.items():
+        word = _plain_word(name, fact)
+        if word is None:
+            facts[name] = fact_json(fact, evidence.place)
+        else:
+            plain.setdefault(word, []).append(name)
+    return {
+        **order_head(a, running=running),
+        "order": _reference(a.order, keys),
+        "rows": rows,
+        "facts": facts,
+        "plain": {word: " ".join(names) for word, names in plain.items()},
+        "notes": len(a.notes),
+    }
 
 
-def as_order(kept: Json, rules: Mapping[str, str]) -> Json:
-    """An order of an entry as ``jaki-cds explain`` has it; ``rules`` are the sentences of the rows."""
+def _plain_word(name: str, fact: Fact) -> str | None:
+    """The one word that says all of a fact; ``None`` where there is more to keep."""
+    if fact.evidence:
+        return None
+    if type(fact) is Known:
+        return fact.value if type(fact.value) is str and not fact.each else None
+    return ABSENT if fact == Missing((Cause(name, Reason.ABSENT),)) else None
+
+
+def as_order(kept: Json, evidence: Sequence[Json], rules: Mapping[str, str]) -> Json:
+    """An order of an entry as ``jaki-cds explain`` has it.
+
+    ``evidence`` is the entry's list of data, ``rules`` are the sentences of the rows.
+    """
     rows = [line.split("|") for line in kept["rows"].splitlines()]
-    facts = {**kept["facts"], **dict.fromkeys(kept["no"].split(), PLAIN_NO)}
+    facts: Json = {
+        name: fact | ({"evidence": written_out(fact["evidence"], evidence)} if "evidence" in fact else {})
+        for name, fact in kept["facts"].items()
+    }
+    for word, names in kept["plain"].items():
+        for name in names.split():
+            absent = {"state": "missing", "causes": [{"fact": name, "reason": Reason.ABSENT.value}]}
+            facts[name] = absent if word == ABSENT else {"state": "known", "value": word}
     return {
         **kept,
         "rows": [
@@ -177,33 +268,50 @@ def as_order(kept: Json, rules: Mapping[str, str]) -> Json:
             for table, row, outcome, decided in rows
         ],
         "facts": dict(sorted(facts.items())),
+        "phase": facts.get("phase"),
         "notes": [],
     }
 
 
-def _card(card: Json, keys: Keys) -> Json:
+def written_out(places: Iterable[int], evidence: Sequence[Json]) -> list[Json]:
+    """The data that stand at these places of an entry's list."""
+    return [evidence[place] for place in places]
+
+
+def _card(card: Json, keys: Keys, evidence: _Evidence) -> Json:
     ours = card["extension"]["org.jaki-cds"]
     return {
         "uuid": card["uuid"],
         "indicator": card["indicator"],
         "sha256": keys.fingerprint(write_json(card)),
-        "findings": [
-            {
-                name: f[name]
-                for name in ("id", "outcome", "severity", "order", "evidence", "missing")
-                if name in f
-            }
-            for f in ours["findings"]
-        ],
+        "findings": [_finding(finding, keys, evidence) for finding in ours["findings"]],
         **({"dose": ours["dose"]} if "dose" in ours else {}),
         "suggestions": [s["uuid"] for s in card.get("suggestions", ())],
     }
 
 
-def _card_row(card: Json, exchange: Exchange) -> CardRow:
+def _finding(finding: Json, keys: Keys, evidence: _Evidence) -> Json:
+    found: Json = {name: finding[name] for name in ("id", "outcome", "severity")}
+    if "order" in finding:
+        found["order"] = _reference(finding["order"], keys)
+    return found | {
+        "evidence": [evidence.add(datum) for datum in finding["evidence"]],
+        "missing": finding["missing"],
+    }
+
+
+def _card_row(card: Json, exchange: Exchange, marks: Mapping[str, str]) -> CardRow:
     findings = [[f["id"], f["outcome"], f["severity"]] for f in card["extension"]["org.jaki-cds"]["findings"]]
     suggestions = [s["uuid"] for s in card.get("suggestions", ())]
-    return CardRow(card["uuid"], exchange.client, exchange.service, card["indicator"], findings, suggestions)
+    return CardRow(
+        card["uuid"],
+        exchange.client,
+        exchange.service,
+        card["indicator"],
+        findings,
+        suggestions,
+        marks.get(card["uuid"]),
+    )
 
 
 def _report(item: Json, exchange: Exchange, keys: Keys) -> FeedbackRow:
@@ -231,36 +339,48 @@ def _report(item: Json, exchange: Exchange, keys: Keys) -> FeedbackRow:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Clean:
-    """Takes out of an entry what would name a person: references to persons, birth dates, malformed references."""
+@dataclass(slots=True)
+class _Evidence:
+    """The data that facts and cards of one entry rest on, each kept once; who rests on one names its place."""
 
     keys: Keys
-    client: str
+    kept: list[Json] = field(default_factory=list)
+    _places: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
-    def value(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            return self._members(value)
-        if isinstance(value, list | tuple):
-            return [self.value(item) for item in value]
-        return self._text(value) if isinstance(value, str) else value
+    def place(self, datum: Evidence) -> int:
+        """The place of a datum that a fact rests on."""
+        on = None if datum.on is None else datum.on.isoformat()
+        return self._place((datum.fact, datum.value, datum.unit, on, datum.source))
 
-    def _members(self, members: Json) -> Json:
-        if members.get("fact") == "birthDate":
-            members = {
-                name: v for name, v in members.items() if name in ("fact", "value", "source", "reason")
-            }
-            members |= {"value": NOT_KEPT} if "value" in members else {}
-        return {
-            name: self.value(
-                _reference(value, self.keys) if name in _REFERENCES and isinstance(value, str) else value
-            )
-            for name, value in members.items()
-            if name != "note"
-        }
+    def add(self, datum: Json) -> int:
+        """The place of a datum as a card shows it."""
+        return self._place(tuple(map(datum.get, _MEMBERS)))
 
-    def _text(self, text: str) -> str:
-        if text.startswith(_PERSONS):
-            kind, _, value = text.partition("/")
-            return f"{kind}/{self.keys.pseudonym(kind, self.client, value)}"
-        return text
+    def _place(self, values: tuple[Any, ...]) -> int:
+        place = self._places.get(values)
+        if place is None:
+            place = self._places[values] = len(self.kept)
+            self.kept.append(self._clean(dict(zip(_MEMBERS, values, strict=True))))
+        return place
+
+    def _clean(self, datum: Json) -> Json:
+        """Without what is not there and, of a birth date, the date itself."""
+        if datum["fact"] == "birthDate":
+            datum |= {"value": NOT_KEPT, "date": None}
+        if datum["source"] is not None:
+            datum["source"] = _reference(datum["source"], self.keys)
+        return {name: value for name, value in datum.items() if value is not None}
+
+
+_MEMBERS = ("fact", "value", "unit", "date", "source")
+_PERSON = re.compile(rb'"(%b)/([^"\\]*(?:\\.[^"\\]*)*)"' % "|".join(_PERSONS).encode())
+
+
+def _without_persons(body: bytes, client: str, keys: Keys) -> bytes:
+    """An entry in JSON with a pseudonym in each reference to a person, wherever it stands."""
+
+    def pseudonym(found: re.Match[bytes]) -> bytes:
+        value = msgspec.json.decode(b'"%b"' % found[2], type=str)
+        return b'"%b/%b"' % (found[1], keys.pseudonym(found[1].decode(), client, value).encode())
+
+    return _PERSON.sub(pseudonym, body)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 OWNER_ONLY = 0o600
 BATCH = 100
+CHUNK_BYTES = 1024 * 1024
 
 
 class Spool:
@@ -31,6 +32,10 @@ class Spool:
 
     def is_empty(self) -> bool:
         return not self._taken.exists() and _size(self.path) == 0
+
+    def depth(self) -> int:
+        """How many entries wait. Reads the files, which are empty but after a failure."""
+        return _lines(self.path) + _lines(self._taken)
 
     def drain(self, take: Callable[[list[bytes]], None]) -> None:
         """Hands the lines to ``take``, a batch at a time, and forgets them once it has returned for all.
@@ -84,6 +89,14 @@ class Spool:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _lines(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))
     except FileNotFoundError:
         return 0
 

@@ -7,14 +7,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Dialect, bindparam, insert, select, update
 
 from cds_service.json_reader import write_json
 from cds_service.settings import Settings
@@ -27,6 +27,7 @@ from cds_service.store.tables import AUDIT, CARD, FEEDBACK, HEAD
 NO_STORE = "none"
 KEY_FILE, SPOOL_FILE = "jaki-cds.key", "jaki-cds-spool.ndjson"
 STATE = Path("var")
+OVERRIDDEN = "overridden"
 PAUSE_SECONDS = 2.0
 """After a failure the database is left alone for so long: a call must not wait for what has just failed."""
 
@@ -46,6 +47,7 @@ class CardRow(msgspec.Struct, frozen=True):
     indicator: str
     findings: list[list[str]]
     suggestions: list[str]
+    mark: str | None = None
 
 
 class FeedbackRow(msgspec.Struct, frozen=True):
@@ -67,6 +69,25 @@ class FeedbackRow(msgspec.Struct, frozen=True):
         return hashlib.sha256(write_json(told)).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Override:
+    """That a card was overridden: its uuid, the code of the reason, and when (as the client says)."""
+
+    card: str
+    reason: str
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a client reported of a card: the statements on it, ``None`` where it is none that this client was sent."""
+
+    client: str
+    statements: tuple[str, ...] | None
+    outcome: str
+    reason: str
+
+
 class Entry(msgspec.Struct, frozen=True):
     """One entry before it gets its place in the chain. ``body`` is JSON."""
 
@@ -78,6 +99,15 @@ class Entry(msgspec.Struct, frozen=True):
     feedback: list[FeedbackRow] = []
 
 
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """An entry that a thread has handed in: whether another thread took it along, and whether it is safe."""
+
+    entry: Entry
+    taken: bool = False
+    kept: bool = False
+
+
 @dataclass(slots=True)
 class Store:
     """The database, the spool and the keys of one service."""
@@ -87,7 +117,12 @@ class Store:
     keys: Keys
     must_record: bool = True
     """Whether a call that cannot be recorded at all is refused: everywhere but in demo mode."""
+    on_report: Callable[[Report], None] = lambda report: None
+    """Takes note of a report on a card when it is in the database, once however often it was sent."""
     _not_before: float = 0.0
+    _waiting: list[_Waiting] = field(default_factory=list, init=False)
+    _gathering: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _writing: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @classmethod
     def open(cls, settings: Settings) -> Self | None:
@@ -110,22 +145,80 @@ class Store:
         return cls(database, Spool(folder / SPOOL_FILE), keys, must_record=not settings.demo)
 
     def write(self, entry: Entry) -> None:
-        """Returns when ``entry`` is safe, in the database or in the spool. Raises ``NotRecorded``."""
-        if time.monotonic() >= self._not_before:
-            try:
-                with self.database.writing() as connection:
-                    append(connection, [entry], self.keys)
-                self._drain_beside()
-                return
-            except (SQLAlchemyError, OSError) as fault:
-                self._not_before = time.monotonic() + PAUSE_SECONDS
-                # The fault's text would hold the entry.
-                _log.error("store failed", extra={"fields": {"fault": type(fault).__name__}})
+        """Returns when ``entry`` is safe, in the database or in the spool. Raises ``NotRecorded``.
+
+        While one thread waits for the disk, the entries of others gather; the next writes them all in one transaction.
+        """
+        mine = _Waiting(entry)
+        with self._gathering:
+            self._waiting.append(mine)
+        with self._writing:
+            if not mine.taken:
+                with self._gathering:
+                    batch, self._waiting = self._waiting, []
+                for each in batch:
+                    each.taken = True
+                self._keep(batch)
+        if not mine.kept:
+            raise NotRecorded
+
+    def _keep(self, batch: list[_Waiting]) -> None:
+        """Writes what has gathered, into the database or else into the spool."""
+        entries = [each.entry for each in batch]
+        if not (self._into_database(entries) or self._into_spool(entries)):
+            return
+        for each in batch:
+            each.kept = True
+
+    def _into_database(self, entries: list[Entry]) -> bool:
+        if time.monotonic() < self._not_before:
+            return False
         try:
-            self.spool.append(msgspec.json.encode(entry))
+            with self.database.writing() as connection:
+                reports = append(connection, entries, self.keys)
+            self._note(reports)
+            self._drain_beside()
+        except self.database.faults as fault:
+            self._not_before = time.monotonic() + PAUSE_SECONDS
+            # The fault's text would hold the entry.
+            _log.error("store failed", extra={"fields": {"fault": type(fault).__name__}})
+            return False
+        return True
+
+    def _note(self, reports: Iterable[Report]) -> None:
+        for report in reports:
+            self.on_report(report)
+
+    def _into_spool(self, entries: list[Entry]) -> bool:
+        try:
+            self.spool.append(b"\n".join(map(msgspec.json.encode, entries)))
         except OSError as fault:
             _log.error("spool failed", extra={"fields": {"fault": type(fault).__name__}})
-            raise NotRecorded from None
+            return False
+        return True
+
+    def overridden(self, client: str, marks: Iterable[str], since: str) -> dict[str, Override]:
+        """Of the cards with these marks that this client was sent: the last word on each, where it was an override.
+
+        With a reason, and given and received after ``since``. Where the database does not answer: none, so that
+        everything is shown.
+        """
+        if time.monotonic() < self._not_before:
+            return {}
+        wanted = _LAST_WORDS.where(CARD.c.client == client, CARD.c.mark.in_(marks))
+        try:
+            with self.database.reading() as connection:
+                rows = connection.execute(wanted).all()
+        except self.database.faults as fault:
+            self._not_before = time.monotonic() + PAUSE_SECONDS
+            _log.error("store failed", extra={"fields": {"fault": type(fault).__name__}})
+            return {}
+        last = {row.mark: row for row in rows}  # the latest of each mark comes last
+        return {
+            mark: Override(row.uuid, row.reason, row.outcome_at)
+            for mark, row in last.items()
+            if row.outcome == OVERRIDDEN and row.reason and min(row.outcome_at, row.at) >= since
+        }
 
     def is_ready(self) -> bool:
         """The database takes entries, and none waits in the spool (those that wait are taken over here)."""
@@ -133,7 +226,7 @@ class Store:
             with self.database.writing() as connection:
                 read_head(connection)
             self._drain()
-        except (SQLAlchemyError, OSError):
+        except self.database.faults:
             return False
         self._not_before = 0.0
         return self.spool.is_empty()
@@ -146,7 +239,7 @@ class Store:
     def _drain_quietly(self) -> None:
         try:
             self._drain()
-        except (SQLAlchemyError, OSError) as fault:
+        except self.database.faults as fault:
             _log.error("spool not taken over", extra={"fields": {"fault": type(fault).__name__}})
 
     def _drain(self) -> None:
@@ -164,31 +257,62 @@ class Store:
         with self.database.writing() as connection:
             named = select(AUDIT.c.id).where(AUDIT.c.id.in_([entry.id for entry in entries]))
             known = {row.id for row in connection.execute(named)}
-            append(connection, [entry for entry in entries if entry.id not in known], self.keys)
+            reports = append(connection, [entry for entry in entries if entry.id not in known], self.keys)
+        self._note(reports)
 
 
-# Made once: SQLAlchemy then finds their compiled form at once.
-_ADD_ENTRY, _ADD_CARD, _ADD_HEAD, _MOVE_HEAD = insert(AUDIT), insert(CARD), insert(HEAD), update(HEAD)
+_ADD_ENTRY, _ADD_CARD, _ADD_HEAD = insert(AUDIT), insert(CARD), insert(HEAD)
+_MOVE_HEAD = update(HEAD).values({name: bindparam(name) for name in ("seq", "hash", "key_id", "seal")})
+_LAST_WORDS = (
+    select(
+        CARD.c.mark, CARD.c.uuid, FEEDBACK.c.outcome, FEEDBACK.c.outcome_at, FEEDBACK.c.at, FEEDBACK.c.reason
+    )
+    .join(FEEDBACK, (FEEDBACK.c.card == CARD.c.uuid) & (FEEDBACK.c.client == CARD.c.client))
+    .order_by(FEEDBACK.c.outcome_at, FEEDBACK.c.at)
+)
 _READ_HEAD = select(HEAD.c.seq, HEAD.c.hash, HEAD.c.key_id, HEAD.c.seal)
 
 
-def append(connection: Connection, entries: Sequence[Entry], keys: Keys) -> None:
-    """Chains ``entries`` on, inside a transaction that alone writes."""
+@cache
+def _sql(statement: Any, dialect: Dialect) -> str:
+    """A statement as the driver takes it."""
+    return str(statement.compile(dialect=dialect))
+
+
+def append(connection: Connection, entries: Sequence[Entry], keys: Keys) -> list[Report]:
+    """Chains ``entries`` on, inside a transaction that alone writes; gives the reports on cards that are new.
+
+    Raises ``Database.faults``.
+
+    Every call runs this: the statements go to the driver itself, since SQLAlchemy's way costs three times as much.
+    """
     if not entries:
-        return
-    head = read_head(connection)
+        return []
+    cursor, dialect = connection.connection.cursor(), connection.dialect
+    cursor.execute(_sql(_READ_HEAD, dialect))
+    found = cursor.fetchone()
+    head = None if found is None else Head(*found)
     seq, last = (0, GENESIS) if head is None else (head.seq, head.hash)
+    rows: list[dict[str, Any]] = []
+    cards: list[dict[str, Any]] = []
     for entry in entries:
         seq, before = seq + 1, last
         last = digest(before, seq, entry.id, entry.at, entry.kind, entry.body)
         row = {"id": entry.id, "at": entry.at, "kind": entry.kind, "body": entry.body}
-        connection.execute(_ADD_ENTRY, {"seq": seq, **row, "previous": before, "hash": last})
-        _index(connection, entry, seq)
+        rows.append({"seq": seq, **row, "previous": before, "hash": last})
+        cards += [_card_row(card, entry.at, seq) for card in entry.cards]
+    for row in rows:
+        cursor.execute(_sql(_ADD_ENTRY, dialect), row)
+    for card in cards:
+        cursor.execute(_sql(_ADD_CARD, dialect), card)
+    reports = [_keep_feedback(connection, report, entry.at) for entry in entries for report in entry.feedback]
     sealed = {"seq": seq, "hash": last, "key_id": keys.current, "seal": keys.seal(seq, last)}
     if head is None:
-        connection.execute(_ADD_HEAD, {"id": 1, **sealed})
+        cursor.execute(_sql(_ADD_HEAD, dialect), {"id": 1, **sealed})
     else:
-        connection.execute(_MOVE_HEAD, sealed)
+        cursor.execute(_sql(_MOVE_HEAD, dialect), sealed)
+    cursor.close()
+    return [report for report in reports if report is not None]
 
 
 def read_head(connection: Connection) -> Head | None:
@@ -196,35 +320,32 @@ def read_head(connection: Connection) -> Head | None:
     return None if row is None else Head(*row)
 
 
-def _index(connection: Connection, entry: Entry, seq: int) -> None:
-    if entry.cards:
-        connection.execute(
-            _ADD_CARD,
-            [
-                {
-                    "uuid": card.uuid,
-                    "seq": seq,
-                    "at": entry.at,
-                    "client": card.client,
-                    "service": card.service,
-                    "indicator": card.indicator,
-                    "findings": write_json(card.findings).decode(),
-                    "suggestions": write_json(card.suggestions).decode(),
-                }
-                for card in entry.cards
-            ],
-        )
-    for report in entry.feedback:
-        _keep_feedback(connection, report, entry.at)
+def _card_row(card: CardRow, at: str, seq: int) -> dict[str, Any]:
+    return {
+        "uuid": card.uuid,
+        "seq": seq,
+        "at": at,
+        "client": card.client,
+        "service": card.service,
+        "indicator": card.indicator,
+        "findings": write_json(card.findings).decode(),
+        "suggestions": write_json(card.suggestions).decode(),
+        "mark": card.mark,
+    }
 
 
-def _keep_feedback(connection: Connection, report: FeedbackRow, at: str) -> None:
-    """One row however often a report comes; a later repetition moves its time on."""
-    row = connection.execute(select(FEEDBACK.c.outcome_at).where(FEEDBACK.c.id == report.id)).first()
-    if row is None:
-        values = msgspec.structs.asdict(report)
-        values["suggestions"] = write_json(report.suggestions).decode()
-        connection.execute(insert(FEEDBACK), {"id": report.id, "at": at, **values})
-    elif row.outcome_at < report.outcome_at:
-        changed = update(FEEDBACK).where(FEEDBACK.c.id == report.id).values(outcome_at=report.outcome_at)
-        connection.execute(changed)
+def _keep_feedback(connection: Connection, row: FeedbackRow, at: str) -> Report | None:
+    """One row however often a report comes; a later repetition moves its time on, and is nothing new."""
+    known = connection.execute(select(FEEDBACK.c.outcome_at).where(FEEDBACK.c.id == row.id)).first()
+    if known is not None:
+        if known.outcome_at < row.outcome_at:
+            later = update(FEEDBACK).where(FEEDBACK.c.id == row.id).values(outcome_at=row.outcome_at)
+            connection.execute(later)
+        return None
+    values = msgspec.structs.asdict(row)
+    values["suggestions"] = write_json(row.suggestions).decode()
+    connection.execute(insert(FEEDBACK), {"id": row.id, "at": at, **values})
+    own = select(CARD.c.findings).where(CARD.c.uuid == row.card, CARD.c.client == row.client)
+    card = connection.execute(own).first()
+    statements = None if card is None else tuple(id for id, *_ in msgspec.json.decode(card.findings))
+    return Report(row.client, statements, row.outcome, row.reason)

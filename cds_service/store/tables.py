@@ -41,8 +41,9 @@ CARD = Table(
     Column("indicator", String(16), nullable=False),
     Column("findings", Text, nullable=False),  # [[statement id, outcome, severity], ...]
     Column("suggestions", Text, nullable=False),  # [uuid, ...]
+    Column("mark", String(32), index=True),
 )
-"""Where to find the entry of a card."""
+"""Where to find the entry of a card. ``mark``: the same for a card that says the same of the same order and child."""
 
 FEEDBACK = Table(
     "feedback",
