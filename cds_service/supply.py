@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+
+import msgspec
 
 from cds_service.envelope import HookCall
 from cds_service.runtime import Runtime
@@ -97,7 +98,7 @@ def _fetched(result: Fetched, resource_type: str | None, *, page: bool = False) 
             body = {name: value for name, value in body.items() if name != "total"}
         supply = read_supply(body, resource_type)
         if result.partial and supply.gap is None:
-            return replace(supply, gap=Reason.PARTIAL_PAGE)
+            return msgspec.structs.replace(supply, gap=Reason.PARTIAL_PAGE)
         return supply
     if result.state is FetchState.NOT_FETCHABLE:
         return Supply((), Reason.NOT_SUPPLIED)

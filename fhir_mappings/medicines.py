@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+
+import msgspec
 
 from fhir_mappings.elements import Resource, codings, concepts_in, is_modified, status_of, texts
 from fhir_mappings.prefetch import Pool
@@ -32,8 +33,7 @@ _NOT_COVERED = frozenset({"upadacitinib", "filgotinib", "jak-inhibitor-class", "
 _JAK_CONCEPTS = frozenset({*JAK_INHIBITORS, "upadacitinib", "filgotinib", _TOPICAL})
 
 
-@dataclass(frozen=True, slots=True)
-class Medicine:
+class Medicine(msgspec.Struct, frozen=True):
     """The medicine of one resource. ``unresolved``: it is named only by a reference that is not here."""
 
     concepts: frozenset[str]
@@ -69,14 +69,23 @@ class Medicine:
         return _TOPICAL in self.concepts and not self.concepts & (_NOT_COVERED | frozenset(JAK_INHIBITORS))
 
 
+_WORD = re.compile(r"\w+")
+
+
 @cache
-def _names() -> tuple[re.Pattern[str], Mapping[str, str]]:
-    """One pattern for all names, the longest first, and the concept of each."""
+def _names() -> dict[str, tuple[tuple[str, str], ...]]:
+    """The names with their concepts, by their first word."""
     path = Path(__file__).with_name("names.csv")
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
     with path.open(encoding="utf-8", newline="") as handle:
-        concepts = {row["name"]: row["concept"] for row in csv.DictReader(handle)}
-    every = "|".join(re.escape(name) for name in sorted(concepts, key=len, reverse=True))
-    return re.compile(rf"\b(?:{every})\b"), concepts
+        for row in csv.DictReader(handle):
+            first = _WORD.match(row["name"])
+            if first is None or not row["name"][-1:].isalnum():
+                raise ValueError(
+                    f"names.csv: {row['name']!r} must begin and end with a letter or digit; correct it"
+                )
+            found[first[0]] = (*found.get(first[0], ()), (row["name"], row["concept"]))
+    return found
 
 
 def pointer_of(resource: Resource) -> object:
@@ -107,11 +116,17 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
     if isinstance(both, dict):  # R5, and STU3 drafts of some clients
         concept = concept or both.get("concept") or (both if "coding" in both or "text" in both else None)
     medication = pool.resolve(pointer, resource) if pointer is not None else None
-    if medication is not None and (is_modified(medication) or status_of(medication) == "entered-in-error"):
-        medication = None  # FHIR forbids reading it
+    if medication is not None and _is_unusable(medication):
+        medication = None  # FHIR forbids reading the first
     holders = [concept]
     if medication is not None:
-        holders += [medication.get("code"), *_ingredients(medication, resource, pool)]
+        holders.append(medication.get("code"))
+        for part in [medication, *(p for p in [medication.get("product")] if isinstance(p, dict))]:
+            for ingredient in listed(part.get("ingredient")):
+                if isinstance(ingredient, dict) and not _is_no_ingredient(ingredient):
+                    item = ingredient.get("item") if isinstance(ingredient.get("item"), dict) else None
+                    holders += [ingredient.get("itemCodeableConcept"), item]
+                    holders.append(_code_referred_to(ingredient, [medication, resource], pool))
     words = [word for holder in holders for word in texts(holder)]
     if isinstance(pointer, dict) and isinstance(pointer.get("display"), str):
         words.append(pointer["display"])
@@ -125,7 +140,7 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
         # ones are told as a contradiction, never one of them chosen.
         named &= _JAK_CONCEPTS
         found, by_name = coded | named, bool(named - coded) and not coded & _JAK_CONCEPTS
-    unresolved = pointer is not None and medication is None and not found
+    named_anything = bool(found)
     found = _with_combination(found)
     if _is_local(words, medication, resource):
         if "ruxolitinib" in found:
@@ -142,9 +157,40 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
             product = _of_printed_strength(product)
     nothing = concept is None and pointer is None
     named_by_class = any(_is_substance(holder) for holder in holders)
-    return Medicine(
-        found, by_name and bool(found), unresolved, product, nothing or not (coded or words or named_by_class)
-    )
+    silent = nothing or not (coded or words or named_by_class)
+    # A Medication that names nothing is as good as none.
+    unresolved = pointer is not None and not named_anything and (medication is None or silent)
+    return Medicine(found, by_name and bool(found), unresolved, product, silent)
+
+
+def _is_unusable(medication: Resource) -> bool:
+    """Whether FHIR forbids reading it, it was entered in error, or it has more parts than any medicine."""
+    wrong = is_modified(medication) or status_of(medication) == "entered-in-error"
+    return wrong or _has_too_many_parts(medication)
+
+
+def _is_no_ingredient(ingredient: Resource) -> bool:
+    """Whether an ingredient is inactive, or carries a modifier that this service does not know."""
+    return ingredient.get("isActive") is False or is_modified(ingredient)
+
+
+MOST_INGREDIENTS = 50
+
+
+def _has_too_many_parts(medication: Resource) -> bool:
+    """No medicine has so many; each may have to be looked for among as many contained resources."""
+    inner = medication.get("product")
+    parts = [medication, inner if isinstance(inner, dict) else {}]
+    return any(len(listed(part.get("ingredient"))) > MOST_INGREDIENTS for part in parts)
+
+
+def _code_referred_to(ingredient: Resource, holders: list[Resource], pool: Pool) -> object:
+    """The code of the Substance or Medication that an ingredient is given as (R4; STU3 and R5 under ``item``)."""
+    item = ingredient.get("item")
+    inner = item.get("reference") if isinstance(item, dict) else None
+    pointer = ingredient.get("itemReference") or (inner if isinstance(inner, dict) else item)
+    found = next((there for holder in holders if (there := pool.resolve(pointer, holder)) is not None), None)
+    return None if found is None or is_modified(found) else found.get("code")
 
 
 def _is_substance(concept: object) -> bool:
@@ -186,29 +232,16 @@ def _is_a_medicine(concepts: frozenset[str]) -> bool:
 
 
 def _named(words: list[str]) -> frozenset[str]:
-    pattern, concepts = _names()
-    return frozenset(concepts[name] for word in words for name in pattern.findall(word.lower()))
-
-
-def _ingredients(medication: Resource, order: Resource, pool: Pool) -> Iterator[object]:
-    """What says what the active ingredients are: concepts, and the codes of resources that are referred to."""
-    for part in (medication, medication.get("product")):  # DSTU2 keeps them under "product"
-        for ingredient in listed(part.get("ingredient")) if isinstance(part, dict) else ():
-            if not isinstance(ingredient, dict) or is_modified(ingredient):
-                continue
-            if ingredient.get("isActive") is False:
-                continue
-            item = ingredient.get("item")
-            yield ingredient.get("itemCodeableConcept")
-            if isinstance(item, dict):
-                yield item
-            pointer = ingredient.get("itemReference") or (
-                item.get("reference") if isinstance(item, dict) else None
-            )
-            # What is contained stands beside the Medication in the order that contains them both.
-            for holder in (medication, order):
-                if (substance := pool.resolve(pointer, holder)) is not None and not is_modified(substance):
-                    yield substance.get("code")
+    """The concepts whose names stand in the texts as whole words; one pass over each, however long it is."""
+    found: set[str] = set()
+    for text in words:
+        lowered = text.lower()
+        for word in _WORD.finditer(lowered):
+            for name, concept in _names().get(word[0], ()):
+                end = word.start() + len(name)
+                if lowered.startswith(name, word.start()) and not _WORD.match(lowered, end):
+                    found.add(concept)
+    return frozenset(found)
 
 
 def _is_local(words: list[str], medication: Resource | None, resource: Resource) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import date
+
+import msgspec
 
 from fhir_mappings.elements import Resource, is_modified, read_span, reference
 from fhir_mappings.prefetch import Pool, Supply
@@ -86,7 +87,9 @@ def with_owners(supplies: Mapping[str, Supply], patient_id: str) -> Mapping[str,
     if not numbers:
         return supplies
     return {
-        name: replace(supply, resources=tuple(_owned(resource, numbers) for resource in supply.resources))
+        name: msgspec.structs.replace(
+            supply, resources=tuple(_owned(resource, numbers) for resource in supply.resources)
+        )
         for name, supply in supplies.items()
     }
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from fhir_mappings.concepts import codes_of
 from fhir_mappings.site_codes import NO_SITE_CODES, SiteCodes
@@ -88,8 +90,7 @@ def templates(site_codes: SiteCodes = NO_SITE_CODES) -> dict[str, str]:
 # --- what arrived ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Supply:
+class Supply(msgspec.Struct, frozen=True):
     """What one key holds: its resources, and why its list may be incomplete (``None``: answered in full).
 
     ``urls`` is what its Bundle calls the resources (``fullUrl``).
@@ -98,7 +99,7 @@ class Supply:
     resources: tuple[Resource, ...]
     gap: Reason | None
     next_url: str | None = None
-    urls: Mapping[str, Resource] = field(default_factory=dict)
+    urls: Mapping[str, Resource] = msgspec.field(default_factory=dict)
 
 
 NOT_SUPPLIED = Supply((), Reason.NOT_SUPPLIED)

@@ -109,12 +109,16 @@ class Shapes:
 
     def resource(self, kind: str, id_: str, member: str | None = None) -> Json:
         """A valid resource; ``member`` is the one of its choices that it must have."""
-        made = {"resourceType": kind, **self._made(kind, 0, member), "id": id_}
-        if self.chance.random() < 0.2:
-            made["contained"] = [{"resourceType": kind, **self._made(kind, 2), "id": "x"}]
-        if self.chance.random() < 0.15:
-            made["meta"] = {"versionId": "2", "lastUpdated": "2026-05-06T07:08:09Z"}
-        return self._valid(made)
+        for _ in range(20):
+            made = {"resourceType": kind, **self._made(kind, 0, member), "id": id_}
+            if self.chance.random() < 0.2:
+                made["contained"] = [{"resourceType": kind, **self._made(kind, 2), "id": "x"}]
+            if self.chance.random() < 0.15:
+                made["meta"] = {"versionId": "2", "lastUpdated": "2026-05-06T07:08:09Z"}
+            made = self._valid(made)
+            if member is None or member in made:
+                return made
+        raise AssertionError(f"no valid {kind} with {member} could be made; the generator is at fault")
 
     def _made(self, kind: str, depth: int, member: str | None = None) -> Json:
         found: Json = {}
