@@ -91,7 +91,8 @@ def _read_quickly(raw: bytes) -> object:
 
 
 def _plain_decimal(literal: str) -> Decimal:
-    if len(literal) > MAX_NUMBER_CHARACTERS or "e" in literal or "E" in literal:
+    # Without an exponent, so many characters at the most also keep it from being smaller than the limit.
+    if len(literal) > MAX_EXPONENT or "e" in literal or "E" in literal:
         raise _Unproven
     return Decimal(literal)
 
