@@ -6,15 +6,17 @@ import logging
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from cards.build import NewRequest, Occasion, not_checked_card
 from cards.model import Card
 from cds_service.envelope import HookCall
-from cds_service.errors import CannotAnswer
+from cds_service.errors import CannotAnswer, TooLarge
 from cds_service.runtime import Runtime
 from cds_service.services import SERVICES
 from cds_service.supply import complete, fetch_references, supplies_of
@@ -28,12 +30,16 @@ from fhir_mappings.drafts import (
 )
 from fhir_mappings.gather import gather
 from fhir_mappings.lists import Lists, read_lists
+from fhir_mappings.medicines import pointer_of
 from fhir_mappings.patient import find_patient
 from fhir_mappings.prefetch import Pool, Supply
 from fhir_mappings.requests import service_request
 from fhir_mappings.unknown_codes import count_unknown
 from guideline.findings import OrderAssessment
 from guideline.record import Record
+
+MOST_DRAFTS = 100
+"""Of one call. No prescriber signs as many; each costs some milliseconds and its cards some ten kilobytes."""
 
 _log = logging.getLogger("jaki_cds")
 
@@ -42,11 +48,12 @@ _log = logging.getLogger("jaki_cds")
 class Concern:
     """What of a call concerns this guideline: drafts of JAK inhibitors, and of things a child on one should not get.
 
-    ``orders`` may hold drafts whose drug could not be resolved. ``supplies`` are the data read so far.
+    ``orders`` may hold drafts whose drug could not be resolved. ``supplies`` and their ``pool`` are the data read so
+    far; ``None`` where the drafts alone told enough.
     """
 
-    supplies: dict[str, Supply]
-    pool: Pool
+    supplies: dict[str, Supply] | None
+    pool: Pool | None
     orders: tuple[DraftedOrder, ...]
     others: tuple[str, ...]
 
@@ -105,7 +112,10 @@ def _pool(call: HookCall, drafts: object, supplies: dict[str, Supply], runtime: 
 
 def concern_of(call: HookCall, runtime: Runtime) -> Concern:
     """What of the call concerns this guideline; read from the drafts alone wherever that is enough."""
-    drafts, supplies = runtime.site_codes.translated(drafts_of(call)), supplies_of(call)
+    drafts = runtime.site_codes.translated(drafts_of(call))
+    # Most drafts name their drug by code or word: then the child's record need not even be looked at.
+    alone = all(pointer_of(resource) is None for resource in resources_of(drafts))
+    supplies = {} if alone else supplies_of(call)
 
     def read() -> tuple[Pool, list[DraftedOrder]]:
         pool = _pool(call, drafts, supplies, runtime)
@@ -123,6 +133,12 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
         )
     orders = [o for o in found if o.medicine.unresolved or o.medicine.is_jak_inhibitor]
     others = other_drafts(drafts, call.selections, pool, call.patient_id)
+    if len(orders) + len(others) > MOST_DRAFTS:
+        raise TooLarge(
+            f"More than {MOST_DRAFTS} of the drafted orders concern this guideline; send them in several calls."
+        )
+    if alone:
+        return Concern(None, None, tuple(orders), tuple(others))
     return Concern(supplies, pool, tuple(orders), tuple(others))
 
 
@@ -132,7 +148,7 @@ def _translated(supplies: dict[str, Supply], runtime: Runtime) -> dict[str, Supp
         return supplies
     translated = runtime.site_codes.translated
     return {
-        name: replace(supply, resources=tuple(map(translated, supply.resources)))
+        name: msgspec.structs.replace(supply, resources=tuple(map(translated, supply.resources)))
         for name, supply in supplies.items()
     }
 
@@ -140,12 +156,11 @@ def _translated(supplies: dict[str, Supply], runtime: Runtime) -> dict[str, Supp
 def read_case(call: HookCall, runtime: Runtime, concern: Concern, on: date, steps: Steps) -> Case:
     """The child's record, with everything fetched that was missing. Without the Patient: ``CannotAnswer``."""
     drafts = runtime.site_codes.translated(drafts_of(call))
-    steps.supplies.update(complete(call, runtime, concern.supplies))
-    pool = (
-        concern.pool
-        if _is_same(steps.supplies, concern.supplies)
-        else _pool(call, drafts, steps.supplies, runtime)
-    )
+    supplies = supplies_of(call) if concern.supplies is None else concern.supplies
+    steps.supplies.update(complete(call, runtime, supplies))
+    pool = concern.pool
+    if pool is None or not _is_same(steps.supplies, supplies):
+        pool = _pool(call, drafts, steps.supplies, runtime)
     patient = find_patient(pool, call.patient_id)
     if patient is None:
         raise CannotAnswer(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+
+import msgspec
 
 from fhir_mappings.elements import Resource, codings, concepts_in, is_modified, texts
 from fhir_mappings.prefetch import Pool
@@ -23,8 +25,7 @@ _NOT_COVERED = frozenset({"upadacitinib", "filgotinib", "jak-inhibitor-class", "
 _JAK_CONCEPTS = frozenset({*JAK_INHIBITORS, "upadacitinib", "filgotinib", _TOPICAL})
 
 
-@dataclass(frozen=True, slots=True)
-class Medicine:
+class Medicine(msgspec.Struct, frozen=True):
     """The medicine of one resource. ``unresolved``: it is named only by a reference that is not here."""
 
     concepts: frozenset[str]
@@ -55,12 +56,23 @@ class Medicine:
         return _TOPICAL in self.concepts and not self.concepts & (_NOT_COVERED | frozenset(JAK_INHIBITORS))
 
 
+_WORD = re.compile(r"\w+")
+
+
 @cache
-def _names() -> tuple[tuple[re.Pattern[str], str], ...]:
+def _names() -> dict[str, tuple[tuple[str, str], ...]]:
+    """The names with their concepts, by their first word."""
     path = Path(__file__).with_name("names.csv")
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
     with path.open(encoding="utf-8", newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    return tuple((re.compile(rf"\b{re.escape(row['name'])}\b"), row["concept"]) for row in rows)
+        for row in csv.DictReader(handle):
+            first = _WORD.match(row["name"])
+            if first is None or not row["name"][-1:].isalnum():
+                raise ValueError(
+                    f"names.csv: {row['name']!r} must begin and end with a letter or digit; correct it"
+                )
+            found[first[0]] = (*found.get(first[0], ()), (row["name"], row["concept"]))
+    return found
 
 
 def pointer_of(resource: Resource) -> object:
@@ -91,18 +103,17 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
     if isinstance(both, dict):  # R5, and STU3 drafts of some clients
         concept = concept or both.get("concept") or (both if "coding" in both or "text" in both else None)
     medication = pool.resolve(pointer, resource) if pointer is not None else None
-    if medication is not None and is_modified(medication):
-        medication = None  # FHIR forbids reading it
+    if medication is not None and (is_modified(medication) or _has_too_many_parts(medication)):
+        medication = None  # FHIR forbids reading the first
     holders = [concept]
     if medication is not None:
         holders.append(medication.get("code"))
         for part in [medication, *(p for p in [medication.get("product")] if isinstance(p, dict))]:
             for ingredient in listed(part.get("ingredient")):
                 if isinstance(ingredient, dict):
-                    holders.append(ingredient.get("itemCodeableConcept"))
-                    holders.append(
-                        ingredient.get("item") if isinstance(ingredient.get("item"), dict) else None
-                    )
+                    item = ingredient.get("item") if isinstance(ingredient.get("item"), dict) else None
+                    holders += [ingredient.get("itemCodeableConcept"), item]
+                    holders.append(_code_referred_to(ingredient, [medication, resource], pool))
     words = [word for holder in holders for word in texts(holder)]
     if isinstance(pointer, dict) and isinstance(pointer.get("display"), str):
         words.append(pointer["display"])
@@ -125,10 +136,29 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
             product = _of_printed_strength(product)
     nothing = concept is None and pointer is None
     named_by_class = any(_is_substance(holder) for holder in holders)
-    unresolved = pointer is not None and medication is None and not found
-    return Medicine(
-        found, by_name and bool(found), unresolved, product, nothing or not (coded or words or named_by_class)
-    )
+    silent = nothing or not (coded or words or named_by_class)
+    # A Medication that names nothing is as good as none.
+    unresolved = pointer is not None and not found and (medication is None or silent)
+    return Medicine(found, by_name and bool(found), unresolved, product, silent)
+
+
+MOST_INGREDIENTS = 50
+
+
+def _has_too_many_parts(medication: Resource) -> bool:
+    """No medicine has so many; each may have to be looked for among as many contained resources."""
+    inner = medication.get("product")
+    parts = [medication, inner if isinstance(inner, dict) else {}]
+    return any(len(listed(part.get("ingredient"))) > MOST_INGREDIENTS for part in parts)
+
+
+def _code_referred_to(ingredient: Resource, holders: list[Resource], pool: Pool) -> object:
+    """The code of the Substance or Medication that an ingredient is given as (R4; STU3 and R5 under ``item``)."""
+    item = ingredient.get("item")
+    inner = item.get("reference") if isinstance(item, dict) else None
+    pointer = ingredient.get("itemReference") or (inner if isinstance(inner, dict) else item)
+    found = next((there for holder in holders if (there := pool.resolve(pointer, holder)) is not None), None)
+    return None if found is None or is_modified(found) else found.get("code")
 
 
 def _is_substance(concept: object) -> bool:
@@ -165,19 +195,16 @@ def _is_a_medicine(concepts: frozenset[str]) -> bool:
 
 
 def _named(words: list[str]) -> frozenset[str]:
-    lowered = [word.lower() for word in words]
-    lowered = [word for word in lowered if _any_name().search(word)]
-    if not lowered:
-        return frozenset()
-    return frozenset(
-        concept for pattern, concept in _names() if any(pattern.search(word) for word in lowered)
-    )
-
-
-@cache
-def _any_name() -> re.Pattern[str]:
-    """All names in one: few texts hold any."""
-    return re.compile("|".join(pattern.pattern for pattern, _ in _names()))
+    """The concepts whose names stand in the texts as whole words; one pass over each, however long it is."""
+    found: set[str] = set()
+    for text in words:
+        lowered = text.lower()
+        for word in _WORD.finditer(lowered):
+            for name, concept in _names().get(word[0], ()):
+                end = word.start() + len(name)
+                if lowered.startswith(name, word.start()) and not _WORD.match(lowered, end):
+                    found.add(concept)
+    return frozenset(found)
 
 
 _COMBINED = "combined-hormonal-contraceptive"
