@@ -21,6 +21,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from canaries import CANARIES
 from flask.testing import FlaskClient
 from generated_requests import generated
 from hypothesis import given, settings
@@ -626,21 +627,6 @@ def test_the_newest_version_is_the_one_that_the_service_asks_for() -> None:
 
 
 # --- AUD-8: nobody is named -----------------------------------------------------------------------
-
-CANARIES = {
-    "token": "canaryToken5f1",
-    "name": "Canaryfirst",
-    "family": "Canarylast",
-    "nhs": "9434765919",
-    "birthDate": "2016-04-17",
-    "address": "13 Canary Wharf Lane",
-    "text": "canary free text of a clinician",
-    "mrn": "MRN-CANARY-77",
-    "patient": "canary-child-1",
-    "user": "canary-doctor-1",
-    "server": "canary.example.org",
-    "comment": "canary comment of feedback",
-}
 
 
 def with_canaries() -> dict[str, Any]:
