@@ -10,13 +10,14 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -48,6 +49,18 @@ def parse_url(text_: str) -> URL:
     if url.drivername == "sqlite" and url.database in (None, "", ":memory:"):
         raise StoreFault("names no file, so nothing would be kept; write sqlite:///path.")
     return url
+
+
+@cache
+def driver_sql(statement: Any, dialect: Dialect) -> str:
+    """A statement as the driver takes it, with its values by name."""
+    return str(statement.compile(dialect=dialect))
+
+
+def faults_of(engine: Engine) -> tuple[type[Exception], ...]:
+    """What a database that fails raises: SQLAlchemy's faults, its driver's own, and the system's."""
+    driver = cast("type[Exception]", engine.dialect.loaded_dbapi.Error)
+    return (SQLAlchemyError, driver, OSError)
 
 
 class Database:
@@ -90,9 +103,8 @@ class Database:
 
     @property
     def faults(self) -> tuple[type[Exception], ...]:
-        """What a database that fails raises: SQLAlchemy's faults, its driver's own, and the system's."""
-        driver = cast("type[Exception]", self._engine.dialect.loaded_dbapi.Error)
-        return (SQLAlchemyError, driver, OSError)
+        """What this raises where the database fails."""
+        return faults_of(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()

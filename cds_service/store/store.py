@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +19,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from cds_service.json_reader import write_json
 from cds_service.settings import Settings
 from cds_service.store.chain import GENESIS, Head, digest
-from cds_service.store.database import Database, parse_url
+from cds_service.store.database import Database, driver_sql, parse_url
 from cds_service.store.keys import OWNER_ONLY, Keys, read_keys
 from cds_service.store.spool import Spool
 from cds_service.store.tables import AUDIT, CARD, FEEDBACK, HEAD
@@ -286,12 +285,6 @@ _LAST_WORDS = (
 _READ_HEAD = select(HEAD.c.seq, HEAD.c.hash, HEAD.c.key_id, HEAD.c.seal)
 
 
-@cache
-def _sql(statement: Any, dialect: Dialect) -> str:
-    """A statement as the driver takes it."""
-    return str(statement.compile(dialect=dialect))
-
-
 def append(connection: Connection, entries: Sequence[Entry], keys: Keys) -> list[Report]:
     """Chains ``entries`` on, inside a transaction that alone writes; gives the reports on cards that are new.
 
@@ -308,7 +301,7 @@ def append(connection: Connection, entries: Sequence[Entry], keys: Keys) -> list
 
 def chain_on(cursor: DBAPICursor, dialect: Dialect, entries: Sequence[Entry], keys: Keys) -> None:
     """Entries and their cards, without the feedback that they bring."""
-    cursor.execute(_sql(_READ_HEAD, dialect))
+    cursor.execute(driver_sql(_READ_HEAD, dialect))
     found = cursor.fetchone()
     head = None if found is None else Head(*found)
     seq, last = (0, GENESIS) if head is None else (head.seq, head.hash)
@@ -316,14 +309,14 @@ def chain_on(cursor: DBAPICursor, dialect: Dialect, entries: Sequence[Entry], ke
         seq, before = seq + 1, last
         last = digest(before, seq, entry.id, entry.at, entry.kind, entry.body)
         row = {"id": entry.id, "at": entry.at, "kind": entry.kind, "body": entry.body}
-        cursor.execute(_sql(_ADD_ENTRY, dialect), {"seq": seq, **row, "previous": before, "hash": last})
+        cursor.execute(driver_sql(_ADD_ENTRY, dialect), {"seq": seq, **row, "previous": before, "hash": last})
         for card in entry.cards:
-            cursor.execute(_sql(_ADD_CARD, dialect), _card_row(card, entry.at, seq))
+            cursor.execute(driver_sql(_ADD_CARD, dialect), _card_row(card, entry.at, seq))
     sealed = {"seq": seq, "hash": last, "key_id": keys.current, "seal": keys.seal(seq, last)}
     if head is None:
-        cursor.execute(_sql(_ADD_HEAD, dialect), {"id": 1, **sealed})
+        cursor.execute(driver_sql(_ADD_HEAD, dialect), {"id": 1, **sealed})
     else:
-        cursor.execute(_sql(_MOVE_HEAD, dialect), sealed)
+        cursor.execute(driver_sql(_MOVE_HEAD, dialect), sealed)
 
 
 def read_head(connection: Connection) -> Head | None:
