@@ -100,7 +100,8 @@ def _owned(resource: Resource, numbers: Mapping[object, set[object]]) -> Resourc
         if not isinstance(subject, dict) or isinstance(subject.get("reference"), str):
             continue
         number = subject.get("identifier")
-        system = number.get("system") if isinstance(number, dict) else None
-        if isinstance(system, str) and system in numbers and str(number.get("value")) not in numbers[system]:
+        if not isinstance(number, dict) or not isinstance(system := number.get("system"), str):
+            continue
+        if system in numbers and str(number.get("value")) not in numbers[system]:
             return {**resource, name: _SOMEBODY_ELSE}
     return resource
