@@ -287,12 +287,20 @@ def _dose(dosage: Mapping[str, Any], product: Product) -> Decimal | None:
 
 
 def _doses(dosage: Mapping[str, Any], product: Product) -> Iterator[Decimal]:
-    for holder in (dosage, *_objects(dosage.get("doseAndRate"), "the dose")):
-        for key in _QUANTITY_KEYS:
-            for quantity in _objects(holder.get(key), "the dose"):
-                mg = _milligrams(quantity, product)
-                if mg is not None:
-                    yield mg
+    holders = (dosage, *_objects(dosage.get("doseAndRate"), "the dose"))
+    quantities = [
+        quantity
+        for holder in holders
+        for key in _QUANTITY_KEYS
+        for quantity in _objects(holder.get(key), "the dose")
+    ]
+    plain = [quantity for quantity in quantities if not _is_per_weight(quantity)]
+    # A dose ordered by weight often stands beside the amount that was calculated from it: that is what is given.
+    for quantity in plain if any(q.get("value") is not None for q in plain) else quantities:
+        mg = _milligrams(quantity, product)
+        if mg is not None:
+            yield mg
+    for holder in holders:
         for bounds in _objects(holder.get("doseRange"), "the dose range"):
             low = _milligrams(_object(bounds.get("low"), "the dose range"), product)
             high = _milligrams(_object(bounds.get("high"), "the dose range"), product)
@@ -301,6 +309,13 @@ def _doses(dosage: Mapping[str, Any], product: Product) -> Iterator[Decimal]:
             if low is None or low != high:
                 raise Unreadable("the dose is a range")
             yield low
+
+
+def _is_per_weight(quantity: Mapping[str, Any]) -> bool:
+    return any(
+        isinstance(word, str) and word.lower().endswith(("/kg", "per kg"))
+        for word in (quantity.get("code"), quantity.get("unit"))
+    )
 
 
 def _milligrams(quantity: Mapping[str, Any], product: Product) -> Decimal | None:
