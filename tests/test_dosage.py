@@ -310,7 +310,7 @@ UNREADABLE: list[tuple[str, Any, str]] = [
     ("a unit that is no amount", order(dosage({"value": 5, "unit": "spoonful"})), "is not mg"),
     ("per kg", order(dosage({"value": 5, "unit": "mg/kg"})), "as a rate"),
     ("per kg alone, twice", order(rates({"doseQuantity": BY_WEIGHT}, {"doseQuantity": BY_WEIGHT})), "not mg"),
-    ("per kg beside a unit only", order(rates({"doseQuantity": BY_WEIGHT}, {"doseQuantity": {"unit": "mg"}})), "not mg"),
+    ("per kg beside a unit", order(rates({"doseQuantity": BY_WEIGHT}, {"doseQuantity": {"unit": "mg"}})), "not mg"),
     ("code and unit at odds", order(dosage({**MG_5, "unit": "mL"})), "contradict"),
     ("number a string", order(dosage({**MG_5, "value": "5"})), NUMBER.replace("is not given as a ", "")),
     ("number a boolean", order(dosage({**MG_5, "value": True})), "plain number"),
