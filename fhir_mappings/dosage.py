@@ -287,20 +287,12 @@ def _dose(dosage: Mapping[str, Any], product: Product) -> Decimal | None:
 
 
 def _doses(dosage: Mapping[str, Any], product: Product) -> Iterator[Decimal]:
-    holders = (dosage, *_objects(dosage.get("doseAndRate"), "the dose"))
-    quantities = [
-        quantity
-        for holder in holders
-        for key in _QUANTITY_KEYS
-        for quantity in _objects(holder.get(key), "the dose")
-    ]
-    plain = [quantity for quantity in quantities if not _is_per_weight(quantity)]
-    # A dose ordered by weight often stands beside the amount that was calculated from it: that is what is given.
-    for quantity in plain if any(q.get("value") is not None for q in plain) else quantities:
-        mg = _milligrams(quantity, product)
-        if mg is not None:
-            yield mg
-    for holder in holders:
+    for holder in (dosage, *_as_given(_objects(dosage.get("doseAndRate"), "the dose"))):
+        for key in _QUANTITY_KEYS:
+            for quantity in _objects(holder.get(key), "the dose"):
+                mg = _milligrams(quantity, product)
+                if mg is not None:
+                    yield mg
         for bounds in _objects(holder.get("doseRange"), "the dose range"):
             low = _milligrams(_object(bounds.get("low"), "the dose range"), product)
             high = _milligrams(_object(bounds.get("high"), "the dose range"), product)
@@ -311,10 +303,29 @@ def _doses(dosage: Mapping[str, Any], product: Product) -> Iterator[Decimal]:
             yield low
 
 
-def _is_per_weight(quantity: Mapping[str, Any]) -> bool:
+def _as_given(rates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Without the dose per kg or m2 that was ordered, where the amount calculated from it stands beside it.
+
+    ``doseAndRate.type`` says which is which (dose-rate-type); paediatric orders often carry both.
+    """
+    if not any("calculated" in _types(rate) for rate in rates):
+        return list(rates)
+    return [
+        rate for rate in rates if not ("ordered" in _types(rate) and _is_per_size(rate.get("doseQuantity")))
+    ]
+
+
+def _types(rate: Mapping[str, Any]) -> set[object]:
+    return {
+        coding.get("code")
+        for coding in _objects(_object(rate.get("type"), "the dose").get("coding"), "the dose")
+    }
+
+
+def _is_per_size(quantity: object) -> bool:
+    units = [quantity.get("code"), quantity.get("unit")] if isinstance(quantity, Mapping) else []
     return any(
-        isinstance(word, str) and word.lower().endswith(("/kg", "per kg"))
-        for word in (quantity.get("code"), quantity.get("unit"))
+        isinstance(unit, str) and unit.lower().replace(" ", "").endswith(("/kg", "/m2")) for unit in units
     )
 
 
