@@ -67,7 +67,7 @@ def _inherited(member: Resource, holder: Resource, patient_id: str) -> Resource:
     if status_of(holder) in WITHDRAWN:
         found["status"] = holder["status"]
     if is_modified(holder):
-        found["modifierExtension"] = holder["modifierExtension"]
+        found |= {name: holder[name] for name in ("modifierExtension", "implicitRules") if name in holder}
     if not any(name in found for name in _TIMES):
         found |= {name: holder[name] for name in _TIMES if name in holder}
     return found

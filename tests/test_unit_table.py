@@ -1,8 +1,8 @@
 """Every unit string that is accepted, with what one of it is in the analyte's own unit, and units that are refused.
 
-The numbers stand here a second time, from the definitions (a pound is 0.45359237 kg, haemoglobin monomer
-16.11 kg/mol, creatinine 113.12 g/mol, bilirubin 584.7, cholesterol 386.7, triglycerides 885.7, urea 60.06): a
-slip in the table must not be repeated by its test.
+The numbers stand here a second time, typed by hand, so that a slip in one of the two places is noticed; both could
+be wrong alike. Lengths and masses are exact by definition (a pound is 0.45359237 kg). The factors between mass and
+substance are the rounded ones that laboratories use; the last test holds three of them against the molar masses.
 """
 
 from __future__ import annotations
