@@ -119,11 +119,11 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
     coded = frozenset().union(*(concepts_in(holder) for holder in holders))
     found, by_name = coded, False
     if not _is_a_medicine(coded):
-        found, by_name = coded | _named(words), True
+        found, by_name = coded | named_in(words), True
     else:
         # A code that says something else does not silence the name of a JAK inhibitor beside it, and two different
         # ones are told as a contradiction, never one of them chosen.
-        named = _named(words) & _JAK_CONCEPTS
+        named = named_in(words) & _JAK_CONCEPTS
         found, by_name = coded | named, bool(named - coded) and not coded & _JAK_CONCEPTS
     found = _without_topical(_with_combination(found), words, resource)
     product = None
@@ -193,7 +193,7 @@ def _is_a_medicine(concepts: frozenset[str]) -> bool:
     )
 
 
-def _named(words: list[str]) -> frozenset[str]:
+def named_in(words: list[str]) -> frozenset[str]:
     """The concepts whose names stand in the texts as whole words; one pass over each, however long it is."""
     found: set[str] = set()
     for text in words:

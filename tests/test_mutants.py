@@ -97,7 +97,9 @@ FLAGS = sorted(excuse for excuse in mutate.EXCUSED if excuse[2].startswith("with
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("table", "row", "what"), FLAGS, ids=["-".join(flag) for flag in FLAGS])
-def test_an_excused_flag_changes_no_word_for_any_child_of_the_examples(table: str, row: str, what: str) -> None:
+def test_an_excused_flag_changes_no_word_for_any_child_of_the_examples(
+    table: str, row: str, what: str
+) -> None:
     """The reason of the excuse, proved: with and without the flag the whole assessment is the same."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mutate, "EXCUSED", {})
