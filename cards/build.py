@@ -7,9 +7,10 @@ could not be checked in one, the notes in one. Most severe first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -95,7 +96,7 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
         refers = not told and any(f.about_dose and f.outcome is Outcome.HIT for f in found)
         told = told or refers
         cards.append(_card(name, found, order, occasion, leads=leads, refers=refers))
-    cards.sort(key=lambda card: Severity(card.indicator).rank)
+    cards.sort(key=lambda card: _RANKS[card.indicator])
     return _with_notes(cards, a)
 
 
@@ -108,9 +109,10 @@ def _with_notes(cards: list[Card], a: OrderAssessment) -> list[Card]:
     if not cards or not notes:
         return cards
     body, _, end = cards[0].detail.rpartition("\n\n")
-    return [replace(cards[0], detail="\n\n".join((body, " ".join(notes), end))), *cards[1:]]
+    return [msgspec.structs.replace(cards[0], detail="\n\n".join((body, " ".join(notes), end))), *cards[1:]]
 
 
+_RANKS: Mapping[str, int] = {severity: severity.rank for severity in Severity}
 _NOTES_ORDER = (Kind.ALERT, Kind.DOSE, Kind.ORDER, Kind.PLAN, Kind.NOTE)
 """What to do stands before what to know."""
 
@@ -273,7 +275,7 @@ def _dose_card(order: OrderToCard, findings: list[Finding], occasion: Occasion) 
     a = order.assessment
     dose = a.dose
     assert dose is not None
-    findings = sorted(findings, key=lambda f: f.id != dose.row)
+    findings = sorted(findings, key=lambda f: (f.severity.rank, f.id != dose.row))
     lines = _dose_lines(a, dose, findings)
     suggestions = () if order.dosage is None else (_suggestion(order, dose, order.dosage, occasion),)
     return _finished(
@@ -297,7 +299,9 @@ def _dose_summary(a: OrderAssessment, dose: DoseAdvice) -> str:
     head = f"{text.capital(a.drug)} in {_INDICATIONS[dose.indication]}: {given}"
     drafted = text.drafted(a.drafted)
     tails = {
-        Verdict.MATCH: "; the draft matches",
+        Verdict.MATCH: "; the dose matches, the product does not"
+        if dose.other_product
+        else "; the draft matches",
         Verdict.OVER: f"; drafted {drafted} is above it",
         Verdict.UNDER: f"; drafted {drafted} is below it",
         Verdict.SCHEDULE: f"; drafted {drafted} is split differently",
@@ -449,16 +453,21 @@ def _has_number(finding: Finding) -> bool:
     return bool(finding.evidence) and isinstance(finding.evidence[0].value, Decimal)
 
 
-_ORIGINS = {"printed": "", "derived": " (derived from the guideline)", "default": " (service default)"}
+_ORIGINS: Mapping[str, str] = {
+    Origin.PRINTED: "",
+    Origin.DERIVED: " (derived from the guideline)",
+    Origin.DEFAULT: " (service default)",
+}
+_INFO, _CANNOT_ASSESS = Severity.INFO, Outcome.CANNOT_ASSESS
 
 
 def _sentences(findings: Sequence[Finding]) -> list[str]:
     """One line per sentence, after the results behind it; statements that say the same share it."""
     by_sentence: dict[tuple[str, str, str], list[Finding]] = {}
     for f in findings:
-        bold = "**" if f.severity is not Severity.INFO else ""
+        bold = "**" if f.severity is not _INFO else ""
         due = f" Due {text.day(f.due)}." if f.due is not None else ""
-        by_sentence.setdefault((bold, f"{f.say}{due}", _ORIGINS[f.origin.value]), []).append(f)
+        by_sentence.setdefault((bold, f"{f.say}{due}", _ORIGINS[f.origin]), []).append(f)
     return [
         f"- {bold}{_results(said)}{sentence}{bold}{origin} [{', '.join(f.id for f in said)}]"
         for (bold, sentence, origin), said in by_sentence.items()
@@ -489,6 +498,8 @@ _MOST_RESULTS = 3
 def _told(causes: Iterable[Cause]) -> list[Cause]:
     """The causes worth telling: an eGFR that lacks its creatinine is told by the creatinine."""
     found = list(causes)
+    if not found:
+        return found
     named = {cause.fact for cause in found}
     if named & {"creatinine", "height"}:
         found = [cause for cause in found if cause.fact != "egfr"]
@@ -542,7 +553,7 @@ def _detail(a: OrderAssessment, findings: Sequence[Finding], occasion: Occasion,
         parts.append(_egfr_line(a))
     parts.append("Guideline: " + "; ".join(dict.fromkeys(_citation(f) for f in findings)) + ".")
     unsure = list(dict.fromkeys(text.gap(c) for f in findings for c in _told(f.missing)))
-    if unsure and not all(f.outcome is Outcome.CANNOT_ASSESS for f in findings):
+    if unsure and not all(f.outcome is _CANNOT_ASSESS for f in findings):
         parts.append("Not certain: " + "; ".join(unsure) + ".")
     source, words = the_source(), text.wording()
     reviewed = "" if all(f.reviewed for f in findings) else f"{words['not_reviewed']} "
@@ -578,7 +589,7 @@ def _finished(
     suggestions: tuple[Suggestion, ...] = (),
 ) -> Card:
     source = the_source()
-    indicator = min((f.severity for f in findings), key=lambda s: s.rank)
+    indicator = min((f.severity for f in findings), key=_RANKS.__getitem__)
     extension: JsonObject = {
         "edition": source.id,
         "knowledgeVersion": source.knowledge_version,
@@ -603,6 +614,7 @@ def _finished(
     )
 
 
+@cache
 def _override_reasons() -> tuple[JsonObject, ...]:
     return tuple({"system": OVERRIDE_REASONS, **reason} for reason in text.wording()["override_reasons"])
 
@@ -611,14 +623,15 @@ def finding_json(finding: Finding) -> JsonObject:
     """The machine-readable finding of the contract."""
     found: JsonObject = {
         "id": finding.id,
-        "outcome": finding.outcome.value,
-        "severity": finding.severity.value,
-        "kind": finding.kind.value,
-        "origin": finding.origin.value,
+        # As text: the value of an enumeration's member costs ten times that.
+        "outcome": str(finding.outcome),
+        "severity": str(finding.severity),
+        "kind": str(finding.kind),
+        "origin": str(finding.origin),
         "section": finding.section,
         "drug": finding.drug,
         "evidence": [_evidence_json(e) for e in finding.evidence],
-        "missing": [{"fact": c.fact, "reason": c.reason.value} for c in _once(finding.missing)],
+        "missing": [{"fact": c.fact, "reason": str(c.reason)} for c in _once(finding.missing)],
     }
     if finding.order is not None:
         found["order"] = finding.order
@@ -626,7 +639,7 @@ def finding_json(finding: Finding) -> JsonObject:
 
 
 def _once(causes: Iterable[Cause]) -> list[Cause]:
-    return list({(c.fact, c.reason): c for c in causes}.values())
+    return list({(c.fact, c.reason): c for c in causes}.values()) if causes else []
 
 
 def _evidence_json(e: Evidence) -> JsonObject:

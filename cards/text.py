@@ -107,10 +107,8 @@ def drafted(dose: OrderedDose) -> str:
 def datum(item: Evidence) -> str:
     """One datum with its unit, date and note."""
     value = amount(item.value, item.unit)
-    if item.fact in _CODED and isinstance(item.value, str):
-        value = f": {_concepts(item.value)}"
-    else:
-        value = f" {value}"
+    coded = item.fact in _CODED and isinstance(item.value, str)
+    value = f": {_concepts(str(item.value))}" if coded else f" {value}"
     when = f", {day(item.on)}" if item.on is not None else ""
     note = f" ({item.note})" if item.note else ""
     return f"{name_of(item.fact)}{value}{when}{note}"
@@ -134,7 +132,7 @@ def _concepts(value: str) -> str:
 def gap(cause: Cause) -> str:
     """One missing datum and why."""
     reasons: Mapping[str, str] = wording()["reasons"]
-    told = reasons[cause.reason.value]
+    told = reasons[cause.reason]
     return f"{name_of(cause.fact)}: {told}" + (f" ({cause.detail})" if cause.detail else "")
 
 

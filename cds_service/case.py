@@ -6,10 +6,12 @@ import logging
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from cards.build import NewRequest, Occasion, not_checked_card
 from cards.model import Card
@@ -28,6 +30,7 @@ from fhir_mappings.drafts import (
 )
 from fhir_mappings.gather import gather
 from fhir_mappings.lists import Lists, read_lists
+from fhir_mappings.medicines import pointer_of
 from fhir_mappings.patient import find_patient
 from fhir_mappings.prefetch import Pool, Supply
 from fhir_mappings.requests import service_request
@@ -45,11 +48,12 @@ _log = logging.getLogger("jaki_cds")
 class Concern:
     """What of a call concerns this guideline: drafts of JAK inhibitors, and of things a child on one should not get.
 
-    ``orders`` may hold drafts whose drug could not be resolved. ``supplies`` are the data read so far.
+    ``orders`` may hold drafts whose drug could not be resolved. ``supplies`` and their ``pool`` are the data read so
+    far; ``None`` where the drafts alone told enough.
     """
 
-    supplies: dict[str, Supply]
-    pool: Pool
+    supplies: dict[str, Supply] | None
+    pool: Pool | None
     orders: tuple[DraftedOrder, ...]
     others: tuple[str, ...]
 
@@ -108,7 +112,10 @@ def _pool(call: HookCall, drafts: object, supplies: dict[str, Supply], runtime: 
 
 def concern_of(call: HookCall, runtime: Runtime) -> Concern:
     """What of the call concerns this guideline; read from the drafts alone wherever that is enough."""
-    drafts, supplies = runtime.site_codes.translated(drafts_of(call)), supplies_of(call)
+    drafts = runtime.site_codes.translated(drafts_of(call))
+    # Most drafts name their drug by code or word: then the child's record need not even be looked at.
+    alone = all(pointer_of(resource) is None for resource in resources_of(drafts))
+    supplies = {} if alone else supplies_of(call)
 
     def read() -> tuple[Pool, list[DraftedOrder]]:
         pool = _pool(call, drafts, supplies, runtime)
@@ -130,6 +137,8 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
         raise TooLarge(
             f"More than {MOST_DRAFTS} of the drafted orders concern this guideline; send them in several calls."
         )
+    if alone:
+        return Concern(None, None, tuple(orders), tuple(others))
     return Concern(supplies, pool, tuple(orders), tuple(others))
 
 
@@ -139,7 +148,7 @@ def _translated(supplies: dict[str, Supply], runtime: Runtime) -> dict[str, Supp
         return supplies
     translated = runtime.site_codes.translated
     return {
-        name: replace(supply, resources=tuple(map(translated, supply.resources)))
+        name: msgspec.structs.replace(supply, resources=tuple(map(translated, supply.resources)))
         for name, supply in supplies.items()
     }
 
@@ -147,12 +156,11 @@ def _translated(supplies: dict[str, Supply], runtime: Runtime) -> dict[str, Supp
 def read_case(call: HookCall, runtime: Runtime, concern: Concern, on: date, steps: Steps) -> Case:
     """The child's record, with everything fetched that was missing. Without the Patient: ``CannotAnswer``."""
     drafts = runtime.site_codes.translated(drafts_of(call))
-    steps.supplies.update(complete(call, runtime, concern.supplies))
-    pool = (
-        concern.pool
-        if _is_same(steps.supplies, concern.supplies)
-        else _pool(call, drafts, steps.supplies, runtime)
-    )
+    supplies = supplies_of(call) if concern.supplies is None else concern.supplies
+    steps.supplies.update(complete(call, runtime, supplies))
+    pool = concern.pool
+    if pool is None or not _is_same(steps.supplies, supplies):
+        pool = _pool(call, drafts, steps.supplies, runtime)
     patient = find_patient(pool, call.patient_id)
     if patient is None:
         raise CannotAnswer(

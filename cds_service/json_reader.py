@@ -91,7 +91,8 @@ def _read_quickly(raw: bytes) -> object:
 
 
 def _plain_decimal(literal: str) -> Decimal:
-    if len(literal) > MAX_NUMBER_CHARACTERS or "e" in literal or "E" in literal:
+    # Without an exponent, what has so few characters keeps the limits of digits and of size.
+    if len(literal) > MAX_EXPONENT or "e" in literal or "E" in literal:
         raise _Unproven
     return Decimal(literal)
 

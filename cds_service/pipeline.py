@@ -88,7 +88,9 @@ def _order_cards(
     requests = new_request(call) if fhir_version(order.resource) == "R4" else None
     # Each suggestion sets a whole day's dose: with several drafts of one drug, accepting all would multiply it.
     dosage = _dosage(assessed, order) if len(same) == 1 and order.resource.get("id") else None
-    return cards_for(OrderToCard(assessed, as_it_came(order.resource), dosage, requests), occasion)
+    # Only a site with codes of its own has codings added that must not go back.
+    resource = as_it_came(order.resource) if runtime.site_codes.targets else order.resource
+    return cards_for(OrderToCard(assessed, resource, dosage, requests), occasion)
 
 
 def _ending_cards(

@@ -14,6 +14,7 @@ from fhir_mappings.systems import canonical
 
 Resource = Mapping[str, Any]
 LONGEST_CODE = 64
+LONGEST_SYSTEM = 256
 _FULL_DATE, _YEAR = 10, 4
 _DATE = re.compile(
     r"(?P<year>[0-9]{4})(?:-(?P<month>[0-9]{2})(?:-(?P<day>[0-9]{2})(?:[T ][0-9:.,Z+-]*)?)?)?", re.IGNORECASE
@@ -21,6 +22,7 @@ _DATE = re.compile(
 
 
 _NOTHING: frozenset[str] = frozenset()
+_USUAL_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9:.,Z+-]*)?")
 
 
 @lru_cache(maxsize=8192)
@@ -67,20 +69,33 @@ def concepts_in(concept: object) -> frozenset[str]:
         if isinstance(coding, dict):
             system, code = coding.get("system"), coding.get("code")
             if isinstance(system, str) and isinstance(code, str):
-                return _concepts(system[:256], code) if len(code) <= LONGEST_CODE else _NOTHING
+                return _concepts(system[:LONGEST_SYSTEM], code) if len(code) <= LONGEST_CODE else _NOTHING
     found = _NOTHING
     for system, code in codings(concept):
-        found |= _concepts(system[:256], code)
+        found |= _concepts(system[:LONGEST_SYSTEM], code)
     return found
 
 
+@lru_cache(maxsize=8192)
+def _exclusions(system: str, code: str) -> frozenset[str]:
+    return exclusions_of(system, code)
+
+
 def is_negation(concept: object) -> bool:
-    return any(exclusions_of(system[:256], code) for system, code in codings(concept))
+    return any(_exclusions(system[:LONGEST_SYSTEM], code) for system, code in codings(concept))
 
 
 def has_known_system(concept: object) -> bool:
     """Whether any coding is in a code system that this service knows."""
-    return any(canonical(system) is not None for system, _ in codings(concept))
+    return any(
+        (_canonical if len(system) <= LONGEST_SYSTEM else canonical)(system) is not None
+        for system, _ in codings(concept)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _canonical(system: str) -> str | None:
+    return canonical(system)
 
 
 def texts(concept: object) -> Iterator[str]:
@@ -107,6 +122,11 @@ def read_date(value: object) -> date | None:
     """The day of a FHIR date, dateTime or instant; a partial date gives its first day (the oldest reading)."""
     if not isinstance(value, str):
         return None
+    if _USUAL_DATE.fullmatch(value):
+        try:
+            return date.fromisoformat(value[:_FULL_DATE])
+        except ValueError:
+            return None
     found = _DATE.fullmatch(value.strip())
     if found is None:
         return None

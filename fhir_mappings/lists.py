@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import cache, partial
 
+import msgspec
+
 from fhir_mappings.dosage import read_dose
 from fhir_mappings.elements import (
     Resource,
@@ -43,8 +45,7 @@ _ENDED = ("stopped", "cancelled", "completed")
 _NOT_AN_ORDER = ("proposal", "plan", "option")
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True):
     """One entry of a list that counts: what it is, since when, and whether it is current, past or completed.
 
     ``drafted`` entries stand in the request's own drafts: present, but no history. A disease in ``remission`` is not
@@ -65,8 +66,7 @@ class Item:
     until: date | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RecordList:
+class RecordList(msgspec.Struct, frozen=True):
     """One list of the record. ``gap``: why it may be incomplete."""
 
     items: tuple[Item, ...]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
+
+import msgspec
 
 from fhir_mappings.elements import Resource, codings, concepts_in, is_modified, texts
 from fhir_mappings.prefetch import Pool
@@ -23,8 +25,7 @@ _NOT_COVERED = frozenset({"upadacitinib", "filgotinib", "jak-inhibitor-class", "
 _JAK_CONCEPTS = frozenset({*JAK_INHIBITORS, "upadacitinib", "filgotinib", _TOPICAL})
 
 
-@dataclass(frozen=True, slots=True)
-class Medicine:
+class Medicine(msgspec.Struct, frozen=True):
     """The medicine of one resource. ``unresolved``: it is named only by a reference that is not here."""
 
     concepts: frozenset[str]

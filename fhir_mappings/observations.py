@@ -80,6 +80,8 @@ class Readings:
     _read: list[Reading | Unusable] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Reading | Unusable]:
+        if not self.found:
+            return
         index = 0
         while index < len(self._ordered) or self._order_more():
             if index == len(self._read):
@@ -155,10 +157,7 @@ class Results:
 
 def read_results(pool: Pool, patient_id: str, today: date) -> Results:
     """Every analyte of the vocabulary, indexed by its codes in one pass."""
-    series = {
-        name: Readings(analyte, patient_id, today, pool.gap("series", name), [])
-        for name, analyte in _analytes().items()
-    }
+    by_fact: dict[str, list[_Found]] = {}
     foreign = 0
     not_final: list[str] = []
     unknown: list[Result] = []
@@ -183,7 +182,15 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
                 not_final.extend(fact for fact, _ in found)
             continue
         for fact, part in found:
-            series[fact].found.append(_Found(result, part))
+            by_fact.setdefault(fact, []).append(_Found(result, part))
+    series: dict[str, Readings] = {}
+    for fact, analyte in _analytes().items():
+        gap = pool.gap("series", fact)
+        series[fact] = (
+            Readings(analyte, patient_id, today, gap, by_fact[fact])
+            if fact in by_fact
+            else _no_readings(analyte, gap)
+        )
     empty = {fact: readings for fact, readings in series.items() if not readings.found}
     return Results(
         series,
@@ -191,6 +198,12 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
         tuple(dict.fromkeys(not_final)),
         {result.source: fits for result in unknown if (fits := tuple(_fits(result.resource, empty)))},
     )
+
+
+@cache
+def _no_readings(analyte: str, gap: Reason | None) -> Readings:
+    """The series of an analyte of which nothing came; it holds nothing of a child, so that all share it."""
+    return Readings(analyte, "", date.min, gap, [])
 
 
 @cache
@@ -425,7 +438,7 @@ def _range(
     ranges = part.get("referenceRange")
     every: list[list[Decimal | None]] = []
     for entry in ranges if isinstance(ranges, list) else ():
-        if not isinstance(entry, dict) or not _is_normal_range(entry):
+        if not isinstance(entry, dict) or ("type" in entry and not _is_normal_range(entry)):
             continue
         bounds: list[Decimal | None] = []
         for name in ("low", "high"):
@@ -452,6 +465,8 @@ def _is_normal_range(entry: Mapping[str, Any]) -> bool:
 def _interpretation(part: Resource) -> bool | None:
     """Normal, abnormal, or not said."""
     found = part.get("interpretation")
+    if found is None:
+        return None
     words = [code.upper() for _, code in codings(found)]
     if not words:
         return None

@@ -8,10 +8,12 @@ key only tells whether its search was answered.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from fhir_mappings.concepts import codes_of
 from fhir_mappings.site_codes import NO_SITE_CODES, SiteCodes
@@ -87,8 +89,7 @@ def templates(site_codes: SiteCodes = NO_SITE_CODES) -> dict[str, str]:
 # --- what arrived ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Supply:
+class Supply(msgspec.Struct, frozen=True):
     """What one key holds: its resources, and why its list may be incomplete (``None``: answered in full).
 
     ``urls`` is what its Bundle calls the resources (``fullUrl``).
@@ -97,7 +98,7 @@ class Supply:
     resources: tuple[Resource, ...]
     gap: Reason | None
     next_url: str | None = None
-    urls: Mapping[str, Resource] = field(default_factory=dict)
+    urls: Mapping[str, Resource] = msgspec.field(default_factory=dict)
 
 
 NOT_SUPPLIED = Supply((), Reason.NOT_SUPPLIED)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -28,7 +27,6 @@ from guideline.dosing import (
 from guideline.evaluate import (
     Answer,
     Facts,
-    Trial,
     Tried,
     ask_applies,
     ask_row,
@@ -56,6 +54,9 @@ from guideline.tables import Row, Table, Tables
 from guideline.values import Doubtful, Fact, Known, Missing, Reason
 from guideline.watching import bk_concern, watch_facts
 
+# A member looked up in its enumeration costs ten times what a name of the module does; these are asked at each row.
+_HIT, _CLEAR, _CANNOT_ASSESS = Outcome.HIT, Outcome.CLEAR, Outcome.CANNOT_ASSESS
+
 
 def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
     """Everything that the guideline says of one drafted order of a JAK inhibitor."""
@@ -64,16 +65,18 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
     selection = select(tables, draft.drug, facts)
     tried = _try_tables(tables, draft.drug, facts, "first")
     tried += _dose_table_rows(selection)
-    no_row = any(t.outcome is Outcome.HIT and t.row.withholds == "row" for t in tried)
-    reduced = any(t.outcome is Outcome.HIT and _asks_for_less(t.row) for t in tried)
+    hits = [t.row for t in tried if t.outcome is _HIT]
+    no_row = any(row.withholds == "row" for row in hits)
+    reduced = any(_asks_for_less(row) for row in hits)
     facts = {**facts, **check_facts(derived, draft, tables, selection, no_row=no_row, reduced=reduced)}
     tried += _try_tables(tables, draft.drug, facts, "after dose")
     facts = {**facts, "interruption": _interruption(tried, draft, running_total(derived.course))}
     tried += _try_tables(tables, draft.drug, facts, "after last")
     dates = due_dates(draft.drug, record.on, policy)
-    findings = _joined([_finding(t, draft, dates) for t in tried if t.outcome is not Outcome.CLEAR])
-    withheld = _withheld_by(tried, findings, facts)
-    dose, dose_finding = _dose(draft, facts, selection, tried, withheld)
+    told = [t for t in tried if t.outcome is not _CLEAR]
+    findings = _joined([_finding(t, draft, dates) for t in told])
+    withheld = _withheld_by(told, findings, facts)
+    dose, dose_finding = _dose(draft, facts, selection, told, withheld)
     if dose_finding is not None:
         findings = _joined([*findings, dose_finding])
     crossed = _is(facts["egfrCrossed"], YES)
@@ -173,7 +176,7 @@ def _partly(
             references = _row_of_today(derived, row)
     facts = {**facts, "interruption": _interruption(tried, draft, running_total(derived.course))}
     tried += _try_tables(chosen, draft.drug, facts, "after last")
-    findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not Outcome.CLEAR])
+    findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not _CLEAR])
     worth = tuple(f for f in findings if every or _matters(f))
     return _assessment(record, draft, chosen, facts, tried, worth, None, references, ())
 
@@ -218,7 +221,7 @@ def _assessment(
 
 def _interruption(tried: list[Tried], draft: Draft, running: Decimal | None) -> Fact:
     """Whether a finding interrupts, reduces or stops the drug, or the order itself does (A-13, ruling 17)."""
-    hits = [t for t in tried if t.outcome is Outcome.HIT and t.row.interrupts]
+    hits = [t for t in tried if t.outcome is _HIT and t.row.interrupts]
     drafted = draft.dose.regimen
     lowered = running is not None and drafted is not None and drafted.mg_per_day < running
     return Known(
@@ -228,29 +231,22 @@ def _interruption(tried: list[Tried], draft: Draft, running: Decimal | None) -> 
 
 def _derived(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Derived:
     derived = facts_of(record, draft, policy, tables.limits_of("egfr", "egfrLowest"))
-    derived = _with_history(derived, record, draft, tables)
-    facts = dict(derived.facts)
+    facts = derived.facts
+    # What looks at the running order: phase, schedule, and what has crossed a limit since.
+    facts |= phase_facts(derived, draft, tables)
+    facts["egfrCrossed"] = egfr_crossed(derived, tables)
+    facts["bandCrossed"] = band_crossed(derived, draft, tables, _weight_at_running_start(derived, record))
     facts["egfrBelowFloor"] = egfr_below_floor(
         facts["egfrLowest"], tables.limits_in("REN-BARI", "egfrLowest")
     )
     facts |= watch_facts(record, facts, draft, derived.course, policy, tables)
-    derived = replace(derived, facts=facts)
     facts["highDose"] = high_dose(derived, draft, tables)
     facts["bkConcern"] = bk_concern(facts)
-    return replace(derived, facts=facts)
+    return derived
 
 
 def _is(fact: Fact, value: str) -> bool:
     return not isinstance(fact, Missing) and fact.value == value
-
-
-def _with_history(derived: Derived, record: Record, draft: Draft, tables: Tables) -> Derived:
-    """The facts that look at the running order: phase, schedule, and what has crossed a limit since."""
-    facts = {**derived.facts, **phase_facts(derived, draft, tables)}
-    derived = replace(derived, facts=facts)
-    facts["egfrCrossed"] = egfr_crossed(derived, tables)
-    facts["bandCrossed"] = band_crossed(derived, draft, tables, _weight_at_running_start(derived, record))
-    return replace(derived, facts=facts)
 
 
 def _weight_at_running_start(derived: Derived, record: Record) -> Fact | None:
@@ -268,16 +264,22 @@ def _weight_at_running_start(derived: Derived, record: Record) -> Fact | None:
 def _try_tables(tables: Tables, drug: str, facts: Facts, stage: str) -> list[Tried]:
     found: list[Tried] = []
     for table, rows in trials(tables, drug, stage):
-        found.extend(_try_table(table, rows, facts))
+        unknown = False
+        begin = len(found)
+        for row in rows:
+            tried = ruled_out(row, facts)
+            if tried is None:
+                tried = _try_row(table, row.row, facts)
+                unknown = unknown or tried.outcome is _CANNOT_ASSESS
+            found.append(tried)
+        if unknown and table.speaks_when_unknown is not None:
+            found[begin:] = _told_once(table, found[begin:])
     return found
 
 
-def _try_table(table: Table, rows: tuple[Trial, ...], facts: Facts) -> list[Tried]:
-    tried = [ruled_out(row, facts) or _try_row(table, row.row, facts) for row in rows]
-    unknown = [t for t in tried if t.outcome is Outcome.CANNOT_ASSESS]
-    if table.speaks_when_unknown is None or not unknown:
-        return tried
-    # One row speaks for a table that could not be decided, so that one gap is told once.
+def _told_once(table: Table, tried: list[Tried]) -> list[Tried]:
+    """One row speaks for a table that could not be decided, so that one gap is told once."""
+    unknown = [t for t in tried if t.outcome is _CANNOT_ASSESS]
     own = [t for t in unknown if t.row.id == table.speaks_when_unknown] or unknown
     spokesman = min(own, key=lambda t: t.row.severity.rank)
     causes = unique(c for t in unknown for c in t.answer.causes)
@@ -286,15 +288,15 @@ def _try_table(table: Table, rows: tuple[Trial, ...], facts: Facts) -> list[Trie
     told = Tried(
         table,
         spokesman.row,
-        Outcome.CANNOT_ASSESS,
+        _CANNOT_ASSESS,
         Answer(None, causes, answer.evidence, answer.doubts, answer.decided_by),
         bars,
     )
     return [
         told
         if t.row is spokesman.row
-        else Tried(t.table, t.row, Outcome.CLEAR, t.answer, t.bars)
-        if t.outcome is Outcome.CANNOT_ASSESS
+        else Tried(t.table, t.row, _CLEAR, t.answer, t.bars)
+        if t.outcome is _CANNOT_ASSESS
         else t
         for t in tried
     ]
@@ -303,15 +305,15 @@ def _try_table(table: Table, rows: tuple[Trial, ...], facts: Facts) -> list[Trie
 def _try_row(table: Table, row: Row, facts: Facts) -> Tried:
     concerns = ask_applies(table, row, facts)
     if concerns.holds is False:
-        return Tried(table, row, Outcome.CLEAR, concerns)
+        return Tried(table, row, _CLEAR, concerns)
     answer = ask_row(row, facts, table.stale)
     if answer.holds is False:
-        return Tried(table, row, Outcome.CLEAR, answer)
+        return Tried(table, row, _CLEAR, answer)
     if concerns.holds and answer.holds:
         if concerns.doubts or len(answer.doubts) > 1:
             doubts = unique((*answer.doubts, *concerns.doubts))
             answer = Answer(True, answer.causes, answer.evidence, doubts, answer.decided_by)
-        return Tried(table, row, Outcome.HIT, answer)
+        return Tried(table, row, _HIT, answer)
     causes = unique((*concerns.causes, *answer.causes))
     decided = unique((*(concerns.decided_by if concerns.holds is None else ()), *answer.decided_by))
     if (
@@ -322,10 +324,10 @@ def _try_row(table: Table, row: Row, facts: Facts) -> Tried:
     ):
         # An unknown indication is told once, by the table that speaks for it (ruling 12); of an order that ends
         # the drug that table is not asked.
-        return Tried(table, row, Outcome.CLEAR, Answer(False, decided_by=("indication",)))
+        return Tried(table, row, _CLEAR, Answer(False, decided_by=("indication",)))
     if table.speaks_for == "indication":
         causes = tuple(c for c in causes if c.fact == "indication") or causes
-    return Tried(table, row, Outcome.CANNOT_ASSESS, Answer(None, causes, answer.evidence, (), decided))
+    return Tried(table, row, _CANNOT_ASSESS, Answer(None, causes, answer.evidence, (), decided))
 
 
 def _rows_that_bar(tables: Tables, drug: str, facts: Facts) -> list[Tried]:
@@ -362,7 +364,7 @@ def _other_dose_rows(tables: Tables, drug: str, facts: Facts, tried: list[Tried]
 def _severity(tried: Tried) -> Severity:
     row = tried.row
     withholds = row.withholds is not None or row.dose is not None
-    if tried.outcome is Outcome.HIT:
+    if tried.outcome is _HIT:
         return row.severity
     if tried.outcome is Outcome.OUTSIDE_GUIDELINE:
         return Severity.WARNING
@@ -372,7 +374,7 @@ def _severity(tried: Tried) -> Severity:
 
 def _finding(tried: Tried, draft: Draft, dates: Mapping[str, date]) -> Finding:
     table, row, answer = tried.table, tried.row, tried.answer
-    outside = tried.outcome is Outcome.OUTSIDE_GUIDELINE
+    hit, outside = tried.outcome is _HIT, tried.outcome is Outcome.OUTSIDE_GUIDELINE
     say = (
         f"{row.say} Outside the ages and weights that the row covers; no dose is suggested."
         if outside
@@ -392,10 +394,10 @@ def _finding(tried: Tried, draft: Draft, dates: Mapping[str, date]) -> Finding:
         cite=f"{row.cite}; {table.within_cite}" if outside and table.within_cite else row.cite,
         title=table.title,
         evidence=answer.evidence,
-        missing=answer.causes if tried.outcome is Outcome.CANNOT_ASSESS else answer.doubts,
+        missing=answer.causes if tried.outcome is _CANNOT_ASSESS else answer.doubts,
         about_dose=table.stage == "after dose" or table.about_dose or row.dose is not None,
-        due=dates.get(row.visit) if row.visit is not None and tried.outcome is Outcome.HIT else None,
-        orders=row.orders if tried.outcome is Outcome.HIT else (),
+        due=dates.get(row.visit) if row.visit is not None and hit else None,
+        orders=row.orders if hit else (),
         reviewed=signed(table),
     )
 
