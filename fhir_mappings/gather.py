@@ -9,7 +9,7 @@ from fhir_mappings.answers import read_answers
 from fhir_mappings.elements import is_of_patient
 from fhir_mappings.lists import Lists, events_of, gap_of, read_flags
 from fhir_mappings.observations import read_results
-from fhir_mappings.panels import results_of
+from fhir_mappings.panels import contained_results
 from fhir_mappings.patient import read_birth, read_sex
 from fhir_mappings.prefetch import Pool, Resource
 from fhir_mappings.unknown_codes import named, unknown_entries, unknown_results
@@ -65,13 +65,13 @@ def gather(patients: Sequence[Resource], pool: Pool, lists: Lists, on: date) -> 
 def _of_others(pool: Pool, patient_id: str) -> int:
     """How many resources say that they are somebody else's, whatever they hold: one shows that records are mixed."""
     own = {"reference": f"Patient/{patient_id}"}
-    results = (result.resource for result in results_of(pool, patient_id))
-    others = (
-        resource
-        for resource in pool.everything()
-        if resource["resourceType"] not in ("Observation", "Patient")
-    )
-    # Nearly all say plainly that they are the child's.
-    suspects = [resource for resource in (*results, *others) if resource.get("subject") != own]
-    patients = sum(bool(patient.get("id") != patient_id) for patient in pool.of("Patient"))
-    return patients + sum(not is_of_patient(resource, patient_id) for resource in suspects)
+    found = 0
+    for kind, resources in pool.by_type().items():
+        if kind == "Patient":
+            found += sum(bool(patient.get("id") != patient_id) for patient in resources)
+            continue
+        # Nearly all say plainly that they are the child's.
+        suspects = [r for r in resources if "subject" not in r or r["subject"] != own]
+        found += sum(not is_of_patient(resource, patient_id) for resource in suspects)
+    contained = contained_results(pool, patient_id)
+    return found + sum(not is_of_patient(result.resource, patient_id) for result in contained)

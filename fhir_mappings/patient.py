@@ -80,7 +80,7 @@ def with_owners(supplies: Mapping[str, Supply], patient_id: str) -> Mapping[str,
     contradicts the search that found the resource.
     """
     numbers: dict[object, set[object]] = {}
-    for patient in (r for s in supplies.values() for r in s.resources if r.get("resourceType") == "Patient"):
+    for patient in [r for s in supplies.values() for r in s.resources if r["resourceType"] == "Patient"]:
         for number in listed(patient.get("identifier")) if patient.get("id") == patient_id else ():
             if isinstance(number, dict) and isinstance(system := number.get("system"), str):
                 numbers.setdefault(system, set()).add(str(number.get("value")))
@@ -97,15 +97,11 @@ def with_owners(supplies: Mapping[str, Supply], patient_id: str) -> Mapping[str,
 def _owned(resource: Resource, numbers: Mapping[object, set[object]]) -> Resource:
     for name in ("subject", "patient"):
         subject = resource.get(name)
-        if (
-            isinstance(subject, dict)
-            and "identifier" in subject
-            and not isinstance(subject.get("reference"), str)
-        ):
-            number = subject["identifier"]
-            system = number.get("system") if isinstance(number, dict) else None
-            if isinstance(system, str) and str(number.get("value")) not in numbers.get(
-                system, {str(number.get("value"))}
-            ):
-                return {**resource, name: _SOMEBODY_ELSE}
+        if not isinstance(subject, dict) or isinstance(subject.get("reference"), str):
+            continue
+        number = subject.get("identifier")
+        if not isinstance(number, dict) or not isinstance(system := number.get("system"), str):
+            continue
+        if system in numbers and str(number.get("value")) not in numbers[system]:
+            return {**resource, name: _SOMEBODY_ELSE}
     return resource

@@ -8,7 +8,7 @@ key only tells whether its search was answered.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -188,9 +188,11 @@ def _promises_more(bundle: Resource, entries: list[Any]) -> bool:
     total = bundle.get("total")
     if not isinstance(total, int) or not total:
         return False
-    searches = [entry["search"] for entry in entries if isinstance(entry, dict) and "search" in entry]
-    beside = sum(isinstance(s, dict) and s.get("mode") in ("include", "outcome") for s in searches)
-    return total > len(entries) - beside
+    if total > len(entries):
+        return True
+    searches = [entry["search"] for entry in entries if type(entry) is dict and "search" in entry]
+    beside = [s for s in searches if type(s) is dict and s.get("mode") in ("include", "outcome")]
+    return total > len(entries) - len(beside)
 
 
 class Pool:
@@ -261,9 +263,8 @@ class Pool:
         for kind in resource_types:
             yield from self._by_type.get(kind, ())
 
-    def everything(self) -> Iterator[Resource]:
-        for resources in self._by_type.values():
-            yield from resources
+    def by_type(self) -> Mapping[str, Sequence[Resource]]:
+        return self._by_type
 
     def resolve(self, reference: object, holder: Resource) -> Resource | None:
         """The resource that a Reference of ``holder`` points to, or ``None`` where it is not here."""
