@@ -6,14 +6,14 @@ Nothing is empty in an answer but ``cards``: members without content are left ou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 JsonObject = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(msgspec.Struct, frozen=True):
     """What a suggestion does when it is accepted (type ``create`` or ``update``, with the whole resource)."""
 
     type: str
@@ -24,8 +24,7 @@ class Action:
         return {"type": self.type, "description": self.description, "resource": dict(self.resource)}
 
 
-@dataclass(frozen=True, slots=True)
-class Suggestion:
+class Suggestion(msgspec.Struct, frozen=True):
     label: str
     uuid: str
     recommended: bool
@@ -39,8 +38,7 @@ class Suggestion:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(msgspec.Struct, frozen=True):
     """One card. ``extension`` is its machine-readable part (contract section 4)."""
 
     uuid: str

@@ -107,15 +107,32 @@ def drafted(dose: OrderedDose) -> str:
 def datum(item: Evidence) -> str:
     """One datum with its unit, date and note."""
     value = amount(item.value, item.unit)
+    coded = item.fact in _CODED and isinstance(item.value, str)
+    value = f": {_concepts(str(item.value))}" if coded else f" {value}"
     when = f", {day(item.on)}" if item.on is not None else ""
     note = f" ({item.note})" if item.note else ""
-    return f"{name_of(item.fact)} {value}{when}{note}"
+    return f"{name_of(item.fact)}{value}{when}{note}"
+
+
+_CODED = frozenset(
+    {
+        *("conditions", "medications", "drafts", "operations", "procedures", "allergies", "immunizations"),
+        *("liveVaccine", "indication", "jiaCategory", "monitoring"),
+    }
+)
+"""Facts whose values are names of our code lists, or words of ours."""
+_KIND_OF_INFECTION = re.compile(r"\binfection-(serious|minor)-")
+
+
+def _concepts(value: str) -> str:
+    """``infection-serious-sepsis`` as ``sepsis``, ``venous-thromboembolism`` as ``venous thromboembolism``."""
+    return re.sub(r"(?<!\bco)-", " ", _KIND_OF_INFECTION.sub("", value))
 
 
 def gap(cause: Cause) -> str:
     """One missing datum and why."""
     reasons: Mapping[str, str] = wording()["reasons"]
-    told = reasons[cause.reason.value]
+    told = reasons[cause.reason]
     return f"{name_of(cause.fact)}: {told}" + (f" ({cause.detail})" if cause.detail else "")
 
 
@@ -131,12 +148,12 @@ def joined(parts: Iterable[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
 
 
-def summary(text: str) -> str:
-    """One line of at most 139 characters, cut at a word."""
-    line = " ".join(text.split())
-    if len(line) <= LONGEST_SUMMARY:
+def summary(text: str, beside: str = "") -> str:
+    """One line of at most 139 characters, cut at a word; fewer by what is to stand ``beside`` it."""
+    line, most = " ".join(text.split()), LONGEST_SUMMARY - len(beside)
+    if len(line) <= most:
         return line
-    return line[: LONGEST_SUMMARY - 1].rsplit(" ", 1)[0].rstrip(" ,;:-") + "…"
+    return line[: most - 1].rsplit(" ", 1)[0].rstrip(" ,;:-") + "…"
 
 
 def capital(text: str) -> str:

@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import MapAdapter
 
 from cds_service import cors
-from cds_service.bodies import take_rest
+from cds_service.bodies import RAW, take_rest
 from cds_service.demo.routes import make_demo_routes
 from cds_service.errors import (
     BadRequest,
@@ -150,6 +150,7 @@ def _record(response: Response) -> Response:
     kept, exchange = store(), g.get("exchange")
     if kept is None or exchange is None:
         return response
+    exchange.raw = request.environ.get(RAW, b"")
     try:
         record(exchange, response.status_code, (time.perf_counter() - g.start) * 1000, kept)
     except NotRecorded:

@@ -46,6 +46,7 @@ def guideline_page(tables: Tables, search: str = "", *, demo: bool = False) -> R
         rows=_count(whole),
         samples=samples_by_row(_SAMPLES) if demo else {},
         anchors=_anchors(page),
+        demo=demo,
         figures=_figures(tables, whole, page),
     )
     return Response(html, content_type="text/html; charset=utf-8", headers=_POLICY)
@@ -82,23 +83,18 @@ def _tables(page: Page) -> Iterator[TableText]:
 
 
 def _figures(tables: Tables, whole: Page, page: Page) -> dict[str, Markup]:
-    """Table -> the figure of the rows that the page shows of it. It has escaped every text itself."""
+    """Table -> the figure of the rows that the page shows of it."""
     shown = {table.name: table.rows for table in _tables(page)}
     texts = {table.name: table.rows for table in _tables(whole)}
-    return {
-        table.name: Markup(
-            figure(
-                table,
-                [
-                    (row, text)
-                    for row, text in zip(table.rows, texts[table.name], strict=True)
-                    if any(text is each for each in shown[table.name])
-                ],
-            )
-        )
-        for table in tables.all
-        if table.name in shown
-    }
+    drawn = {}
+    for table in (each for each in tables.all if each.name in shown):
+        rows = [
+            (row, text)
+            for row, text in zip(table.rows, texts[table.name], strict=True)
+            if any(text is each for each in shown[table.name])
+        ]
+        drawn[table.name] = Markup(figure(table, rows))  # it has escaped every text  # nosec B704
+    return drawn
 
 
 def _count(page: Page) -> int:

@@ -92,7 +92,7 @@ def _read_quickly(raw: bytes) -> object:
 
 
 def _plain_decimal(literal: str) -> Decimal:
-    # Without an exponent, so many characters at the most also keep it from being smaller than the limit.
+    # Without an exponent, what has so few characters keeps the limits of digits and of size.
     if len(literal) > MAX_EXPONENT or "e" in literal or "E" in literal:
         raise _Unproven
     return Decimal(literal)

@@ -11,15 +11,16 @@ from functools import cache
 from fhir_mappings.dosage import FhirVersion, read_dose
 from fhir_mappings.elements import Resource, is_modified, is_of_patient, reference, status_of
 from fhir_mappings.indications import indication_of
-from fhir_mappings.lists import MEDICATION_TYPES, Lists, draft_concepts, is_withdrawn
+from fhir_mappings.lists import MEDICATION_TYPES, Lists, counts_as_taken, draft_concepts, is_withdrawn
 from fhir_mappings.medicines import JAK_INHIBITORS, Medicine, medicine_of, pointer_of
 from fhir_mappings.prefetch import Pool, is_at, relative_reference
 from fhir_mappings.products import listed
 from guideline.derive import course_of, last_order_of
 from guideline.doses import DoseState, Form, OrderedDose
 from guideline.facts import closure, vocabulary
-from guideline.record import Draft
+from guideline.record import Draft, RecordedOrder
 from guideline.tables import load_tables
+from guideline.words import day
 
 _ORDER_TYPES = ("MedicationRequest", "MedicationOrder")
 _MODIFIED = "the order carries a modifier that this service does not know"
@@ -163,7 +164,7 @@ def read_draft(order: DraftedOrder, pool: Pool, lists: Lists) -> Draft:
 def running_drafts(
     pool: Pool, lists: Lists, on: date, gap_days: int, *, perhaps: bool = False
 ) -> list[Draft]:
-    """The JAK inhibitors that the child is taking, each as a draft of its running order without a dose.
+    """The JAK inhibitors that the child is taking, each as a draft of its running order, with the dose of that.
 
     ``perhaps``: those too whose last order has ended on a day that is not on record, which may have been yesterday.
     """
@@ -185,7 +186,8 @@ def running_drafts(
                 matched_by_name=medicine_of(resource, pool).by_name,
                 form=Form.UNKNOWN,
                 modified_release=False,
-                dose=OrderedDose(DoseState.ABSENT),
+                # The dose of free text is no news to anybody who looks at the child: nothing is said of it.
+                dose=running.dose if running.dose.regimen is not None else OrderedDose(DoseState.ABSENT),
                 indication=indication.indication,
                 jia_category=indication.jia_category,
                 on_record=indication.on_record,
@@ -193,10 +195,20 @@ def running_drafts(
                 stopped=status_of(resource) == "stopped"
                 and not drafted_again
                 and (running.end is None or running.end < on),
-                notes=indication.notes,
+                notes=(*indication.notes, *_has_ended(running, gap_days)),
             )
         )
     return found
+
+
+def _has_ended(running: RecordedOrder, gap_days: int) -> tuple[str, ...]:
+    """That the order behind a course is over, for whoever reads what is said of the drug."""
+    if running.active or running.end is None:
+        return ()
+    return (
+        f"The last order of {running.drug} on record ended on {day(running.end)}; the drug counts as taken for "
+        f"{gap_days} days after it (site policy), as a prescription may be renewed late.",
+    )
 
 
 def fhir_version(order: Resource) -> FhirVersion:
@@ -216,15 +228,36 @@ def fhir_version(order: Resource) -> FhirVersion:
 
 def unresolved_references(orders: Iterable[DraftedOrder], server: str | None) -> tuple[str, ...]:
     """The Medications of ``server`` that drafts refer to and that are not among the supplied resources."""
-    found = []
-    for order in orders:
-        pointer = pointer_of(order.resource)
-        text = pointer.get("reference") if isinstance(pointer, dict) else None
-        if order.medicine.unresolved and isinstance(text, str) and not text.startswith("#"):
-            wanted = relative_reference(text)
-            if _MEDICATION.fullmatch(wanted) and is_at(text, server):
-                found.append(wanted)
-    return tuple(dict.fromkeys(found))
+    wanted = (_medication_at(o.resource, server) for o in orders if o.medicine.unresolved)
+    return tuple(dict.fromkeys(filter(None, wanted)))
 
 
+def unresolved_medications(pool: Pool, patient_id: str, server: str | None) -> tuple[str, ...]:
+    """The Medications of ``server`` without which nobody knows what the child takes: at most `_MOST_FETCHED`.
+
+    Many records name every medicine by reference only, and a search leaves out what it refers to.
+    """
+    wanted = (
+        _medication_at(resource, server)
+        for resource in pool.of(*MEDICATION_TYPES)
+        if is_of_patient(resource, patient_id)
+        and pointer_of(resource) is not None
+        and counts_as_taken(resource)
+        and medicine_of(resource, pool).unresolved
+    )
+    return tuple(dict.fromkeys(filter(None, wanted)))[:_MOST_FETCHED]
+
+
+def _medication_at(order: Resource, server: str | None) -> str | None:
+    """The Medication of ``server`` that an order refers to, as ``Medication/id``."""
+    pointer = pointer_of(order)
+    text = pointer.get("reference") if isinstance(pointer, dict) else None
+    if not isinstance(text, str) or not is_at(text, server):
+        return None
+    wanted = relative_reference(text)
+    return wanted if _MEDICATION.fullmatch(wanted) else None
+
+
+_MOST_FETCHED = 40
+"""Medications; each is a read of its own. What is not read leaves the list of medicines incomplete, and says so."""
 _MEDICATION = re.compile(r"Medication/[A-Za-z0-9.-]{1,64}")

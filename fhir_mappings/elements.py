@@ -14,13 +14,16 @@ from fhir_mappings.systems import canonical
 
 Resource = Mapping[str, Any]
 LONGEST_CODE = 64
+LONGEST_SYSTEM = 256
 _FULL_DATE, _YEAR = 10, 4
+FIRST_DAY, LAST_DAY = date(1800, 1, 1), date(2300, 12, 31)
 _DATE = re.compile(
     r"(?P<year>[0-9]{4})(?:-(?P<month>[0-9]{2})(?:-(?P<day>[0-9]{2})(?:[T ][0-9:.,Z+-]*)?)?)?", re.IGNORECASE
 )
 
 
 _NOTHING: frozenset[str] = frozenset()
+_USUAL_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9:.,Z+-]*)?")
 
 
 @lru_cache(maxsize=8192)
@@ -67,20 +70,33 @@ def concepts_in(concept: object) -> frozenset[str]:
         if isinstance(coding, dict):
             system, code = coding.get("system"), coding.get("code")
             if isinstance(system, str) and isinstance(code, str):
-                return _concepts(system[:256], code) if len(code) <= LONGEST_CODE else _NOTHING
+                return _concepts(system[:LONGEST_SYSTEM], code) if len(code) <= LONGEST_CODE else _NOTHING
     found = _NOTHING
     for system, code in codings(concept):
-        found |= _concepts(system[:256], code)
+        found |= _concepts(system[:LONGEST_SYSTEM], code)
     return found
 
 
+@lru_cache(maxsize=8192)
+def _exclusions(system: str, code: str) -> frozenset[str]:
+    return exclusions_of(system, code)
+
+
 def is_negation(concept: object) -> bool:
-    return any(exclusions_of(system[:256], code) for system, code in codings(concept))
+    return any(_exclusions(system[:LONGEST_SYSTEM], code) for system, code in codings(concept))
 
 
 def has_known_system(concept: object) -> bool:
     """Whether any coding is in a code system that this service knows."""
-    return any(canonical(system) is not None for system, _ in codings(concept))
+    return any(
+        (_canonical if len(system) <= LONGEST_SYSTEM else canonical)(system) is not None
+        for system, _ in codings(concept)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _canonical(system: str) -> str | None:
+    return canonical(system)
 
 
 def texts(concept: object) -> Iterator[str]:
@@ -104,16 +120,23 @@ def status_of(resource: Resource) -> str | None:
 
 
 def read_date(value: object) -> date | None:
-    """The day of a FHIR date, dateTime or instant; a partial date gives its first day (the oldest reading)."""
+    """The day of a FHIR date, dateTime or instant; a partial date gives its first day (the oldest reading).
+
+    0001-01-01 and 9999-12-31 are how databases write "not known" and "open": no dates, like any so far away.
+    """
     if not isinstance(value, str):
         return None
-    found = _DATE.fullmatch(value.strip())
-    if found is None:
-        return None
     try:
-        return date(int(found["year"]), int(found["month"] or 1), int(found["day"] or 1))
+        if _USUAL_DATE.fullmatch(value):
+            day = date.fromisoformat(value[:_FULL_DATE])
+        else:
+            found = _DATE.fullmatch(value.strip())
+            if found is None:
+                return None
+            day = date(int(found["year"]), int(found["month"] or 1), int(found["day"] or 1))
     except ValueError:
         return None
+    return day if FIRST_DAY <= day <= LAST_DAY else None
 
 
 def read_span(value: object) -> tuple[date, date] | None:
@@ -172,5 +195,6 @@ def is_of_other_focus(resource: Resource, patient_id: str) -> bool:
 
 
 def is_modified(resource: Resource) -> bool:
-    """Whether a modifierExtension changes what the resource means; then it cannot be used."""
-    return bool(resource.get("modifierExtension"))
+    """Whether a modifierExtension, or rules agreed elsewhere (``implicitRules``), change what the resource (or
+    element) means; then it cannot be used."""
+    return bool(resource.get("modifierExtension") or resource.get("implicitRules"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from fhir_mappings.elements import (
     Resource,
@@ -42,8 +43,7 @@ _CAUTION = ("systemic", "persistent-oligoarticular", "enthesitis-related")
 """Categories without a tofacitinib row, most cautious first: where categories contradict, one of them counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Indication:
+class Indication(msgspec.Struct, frozen=True):
     """The indication facts of one order. ``on_record`` lists what the conditions offer where the order is silent."""
 
     indication: Fact
@@ -52,8 +52,7 @@ class Indication:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Stated:
+class _Stated(msgspec.Struct, frozen=True):
     concepts: frozenset[str]
     source: str
 
@@ -64,7 +63,7 @@ def indication_of(order: Resource, pool: Pool, lists: Lists) -> Indication:
     if stated:
         found = _decide(stated, on_record)
         if found is not None:
-            return replace(found, notes=_at_rest(found, lists))
+            return msgspec.structs.replace(found, notes=_at_rest(found, lists))
         evidence = tuple(Evidence("indication", "not listed", source=s.source) for s in stated)
         return Indication(Known("other", evidence), _no_category())
     notes: tuple[str, ...] = (
@@ -74,7 +73,7 @@ def indication_of(order: Resource, pool: Pool, lists: Lists) -> Indication:
     )
     found = _decide(on_record, on_record)
     if found is not None:
-        return replace(found, notes=(*notes, *_at_rest(found, lists)))
+        return msgspec.structs.replace(found, notes=(*notes, *_at_rest(found, lists)))
     if any(item.inactive and _groups(item.concepts) for item in lists.conditions.items):
         notes += (_INACTIVE,)
     reason = lists.conditions.gap or Reason.ABSENT

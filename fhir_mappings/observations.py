@@ -7,6 +7,7 @@ results do not cost 2,000 validations.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -16,7 +17,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from fhir_mappings.answers import meaning_of
 from fhir_mappings.elements import (
+    FIRST_DAY,
+    LAST_DAY,
     Resource,
     codings,
     concepts_in,
@@ -24,6 +28,7 @@ from fhir_mappings.elements import (
     is_of_other_focus,
     is_of_patient,
     read_date,
+    read_span,
     status_of,
     texts,
 )
@@ -35,6 +40,7 @@ from fhir_mappings.validate import is_readable
 from guideline.facts import vocabulary
 from guideline.record import Reading, Unusable
 from guideline.values import Interval, Reason
+from guideline.words import plain
 
 _USABLE = ("final", "amended", "corrected")
 _COMPARATORS = {"<": (False, True), "<=": (False, False), ">": (True, True), ">=": (True, False)}
@@ -78,6 +84,8 @@ class Readings:
     _read: list[Reading | Unusable] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Reading | Unusable]:
+        if not self.found:
+            return
         index = 0
         while index < len(self._ordered) or self._order_more():
             if index == len(self._read):
@@ -111,6 +119,8 @@ class Readings:
         while waiting and (undated or waiting[-1][0] >= least - _ZONES_APART):
             least, arrived, found = waiting.pop()
             next_.append(_dated(found, arrived))
+        if undated:
+            next_ = _placed(next_)
         next_.sort(key=lambda d: d[:-1], reverse=True)
         self._ordered += next_
         return True
@@ -128,9 +138,10 @@ def _day_written(resource: Resource) -> int:
     if text is None or _DAY.fullmatch(text) is None:
         return _NO_DAY
     try:
-        return date.fromisoformat(text[:10]).toordinal()
+        day = date.fromisoformat(text[:10])
     except ValueError:
         return _NO_DAY
+    return day.toordinal() if FIRST_DAY <= day <= LAST_DAY else _NO_DAY
 
 
 def _dated(found: _Found, arrived: int) -> _Dated:
@@ -140,12 +151,28 @@ def _dated(found: _Found, arrived: int) -> _Dated:
     return _Dated(on is None, when, on or date.min, found.result.source, -arrived, found)
 
 
+def _placed(results: list[_Dated]) -> list[_Dated]:
+    """A result of which only the month or the year is known has no place among others of that time: it may be the
+    newest of them. It counts as undated then."""
+    days = sorted(result.day for result in results)
+    placed = []
+    for result in results:
+        span = read_span(_time_of(result.found.result.resource))
+        if (
+            span is not None
+            and span[0] != span[1]
+            and bisect_right(days, span[1]) - bisect_left(days, span[0]) > 1
+        ):
+            result = result._replace(undated=True)
+        placed.append(result)
+    return placed
+
+
 @dataclass(frozen=True, slots=True)
 class Results:
     """All analytes' readings, and what was left out on the way."""
 
     series: Mapping[str, Readings]
-    of_another_patient: int
     not_final: tuple[str, ...]
     unknown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Results in codes that nobody knows -> the empty facts that their unit would fit."""
@@ -153,11 +180,7 @@ class Results:
 
 def read_results(pool: Pool, patient_id: str, today: date) -> Results:
     """Every analyte of the vocabulary, indexed by its codes in one pass."""
-    series = {
-        name: Readings(analyte, patient_id, today, pool.gap("series", name), [])
-        for name, analyte in _analytes().items()
-    }
-    foreign = 0
+    by_fact: dict[str, list[_Found]] = {}
     not_final: list[str] = []
     unknown: list[Result] = []
     for result in results_of(pool, patient_id):
@@ -173,7 +196,6 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
                 unknown.append(result)
             continue
         if not is_of_patient(resource, patient_id):
-            foreign += 1
             continue
         status = status_of(resource)
         if status not in _USABLE:
@@ -181,14 +203,27 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
                 not_final.extend(fact for fact, _ in found)
             continue
         for fact, part in found:
-            series[fact].found.append(_Found(result, part))
+            by_fact.setdefault(fact, []).append(_Found(result, part))
+    series: dict[str, Readings] = {}
+    for fact, analyte in _analytes().items():
+        gap = pool.gap("series", fact)
+        series[fact] = (
+            Readings(analyte, patient_id, today, gap, by_fact[fact])
+            if fact in by_fact
+            else _no_readings(analyte, gap)
+        )
     empty = {fact: readings for fact, readings in series.items() if not readings.found}
     return Results(
         series,
-        foreign,
         tuple(dict.fromkeys(not_final)),
         {result.source: fits for result in unknown if (fits := tuple(_fits(result.resource, empty)))},
     )
+
+
+@cache
+def _no_readings(analyte: str, gap: Reason | None) -> Readings:
+    """The series of an analyte of which nothing came; it holds nothing of a child, so that all share it."""
+    return Readings(analyte, "", date.min, gap, [])
 
 
 @cache
@@ -320,7 +355,7 @@ def _read(analyte: str, dated: _Dated, patient_id: str, today: date) -> Reading 
     if not is_readable(resource):
         return unusable(Reason.UNREADABLE, "it is not well-formed FHIR")
     quantity = part.get("valueQuantity")
-    if analyte in _VIRUS_LOADS and concepts_in(part.get("valueCodeableConcept")) & _NOT_DETECTED:
+    if analyte in _VIRUS_LOADS and not isinstance(quantity, dict) and _below_detection(part):
         return Reading(Interval(None, Decimal(0), high_open=True), min(on, today), source)
     if not isinstance(quantity, dict):
         return unusable(Reason.UNREADABLE, "it carries no numeric value")
@@ -329,7 +364,7 @@ def _read(analyte: str, dated: _Dated, patient_id: str, today: date) -> Reading 
         return unusable(Reason.UNREADABLE, "it carries no numeric value")
     converted = _converted(analyte, value, quantity)
     if isinstance(converted, Reason):
-        return unusable(converted, "its unit is missing or cannot be converted")
+        return unusable(converted, _why_not_converted(analyte, value, quantity))
     comparator = quantity.get("comparator")
     if comparator is not None and (not isinstance(comparator, str) or comparator not in _COMPARATORS):
         return unusable(Reason.COMPARATOR, "its comparator is not understood")
@@ -369,7 +404,33 @@ def _text(value: object) -> str | None:
 _VIRUS_LOADS = frozenset(
     {"bk-viral-load-blood", "bk-viral-load-urine", "jc-viral-load-blood", "jc-viral-load-urine"}
 )
-_NOT_DETECTED = frozenset({"result-not-detected", "result-negative"})
+_BELOW = re.compile(
+    r"<\s*L?LO[QD]\b|\bbelow (the )?(lower )?(limit|level) of (quantification|detection)\b", re.I
+)
+_INTERNATIONAL = re.compile(r"\bIU\b", re.I)
+_SHOWN_BELOW = Decimal(10) ** 12
+
+
+def _below_detection(part: Resource) -> bool:
+    """Whether a load without a number says that nothing was found, or less than can be measured."""
+    words = (part.get("valueString"), *texts(part.get("valueCodeableConcept")))
+    return meaning_of(part) == "negative" or any(isinstance(w, str) and _BELOW.search(w) for w in words)
+
+
+def _why_not_converted(analyte: str, value: Decimal, quantity: Mapping[str, Any]) -> str:
+    """The reason for the card; of a load in international units also its number, to be read by a person (A-28)."""
+    units = (_text(quantity.get("code")), _text(quantity.get("unit")))
+    if (
+        analyte in _VIRUS_LOADS
+        and 0 <= value < _SHOWN_BELOW
+        and any(u and _INTERNATIONAL.search(u) for u in units)
+    ):
+        return (
+            f"{plain(value)} in international units, which are not converted; ask the laboratory for copies"
+        )
+    return "its unit is missing or cannot be converted"
+
+
 _LOG_COPIES, _COPIES = "viral-load-log-copies", "viral-load-copies"
 
 
@@ -397,7 +458,11 @@ def _range(
     ranges = part.get("referenceRange")
     every: list[list[Decimal | None]] = []
     for entry in ranges if isinstance(ranges, list) else ():
-        if not isinstance(entry, dict) or not _is_normal_range(entry):
+        if (
+            not isinstance(entry, dict)
+            or is_modified(entry)
+            or ("type" in entry and not _is_normal_range(entry))
+        ):
             continue
         bounds: list[Decimal | None] = []
         for name in ("low", "high"):
@@ -424,6 +489,8 @@ def _is_normal_range(entry: Mapping[str, Any]) -> bool:
 def _interpretation(part: Resource) -> bool | None:
     """Normal, abnormal, or not said."""
     found = part.get("interpretation")
+    if found is None:
+        return None
     words = [code.upper() for _, code in codings(found)]
     if not words:
         return None

@@ -12,7 +12,7 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -177,20 +177,32 @@ def convert(analyte: str, value: Decimal, code: str | None, unit: str | None) ->
     finite number ``Reason.UNREADABLE``. A code that is no unit of ours (a local one) leaves the word to the
     text, but a code that is a unit of something else does not. ``KeyError`` for an analyte without a table.
     """
-    canonical_unit(analyte)
     if not value.is_finite():
         return Reason.UNREADABLE
-    table = _units()
-    by_code = table.conversions.get((analyte, normalise(code or "")))
-    by_text = table.conversions.get((analyte, normalise(unit or "")))
-    if by_code is None and normalise(code or "") in table.every_unit:
-        return Reason.UNUSABLE_UNIT
-    if by_code is not None and by_text is None and normalise(unit or "") in table.every_unit:
-        return Reason.UNUSABLE_UNIT
-    if by_code is not None and by_text is not None and by_code != by_text:
-        return Reason.UNUSABLE_UNIT
-    chosen = by_code or by_text
+    code, unit = code or "", unit or ""
+    # What is remembered is bounded in number and in length.
+    find = _conversion if len(code) + len(unit) <= _LONGEST_UNITS else _conversion.__wrapped__
+    chosen = find(analyte, code, unit)
     return Reason.UNUSABLE_UNIT if chosen is None else chosen.apply(value)
+
+
+_LONGEST_UNITS = 128
+
+
+@lru_cache(maxsize=2048)
+def _conversion(analyte: str, code: str, unit: str) -> Conversion | None:
+    """What turns a value in this unit into the canonical one; ``None`` for no unit that ``convert`` accepts."""
+    canonical_unit(analyte)
+    table = _units()
+    by_code = table.conversions.get((analyte, normalise(code)))
+    by_text = table.conversions.get((analyte, normalise(unit)))
+    if by_code is None and normalise(code) in table.every_unit:
+        return None
+    if by_code is not None and by_text is None and normalise(unit) in table.every_unit:
+        return None
+    if by_code is not None and by_text is not None and by_code != by_text:
+        return None
+    return by_code or by_text
 
 
 def plausible_range(analyte: str) -> Limits:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
 import msgspec
 
 from guideline.derive import NO, YES, Derived, course_of, egfr_below_floor, egfr_sum, facts_of
+from guideline.doses import DoseState, Form, OrderedDose
 from guideline.dosing import (
     Selection,
     band_crossed,
@@ -27,7 +27,6 @@ from guideline.dosing import (
 from guideline.evaluate import (
     Answer,
     Facts,
-    Trial,
     Tried,
     ask_applies,
     ask_row,
@@ -36,6 +35,7 @@ from guideline.evaluate import (
     unique,
 )
 from guideline.findings import (
+    Conclusion,
     DoseAdvice,
     Finding,
     Kind,
@@ -54,6 +54,9 @@ from guideline.tables import Row, Table, Tables
 from guideline.values import Doubtful, Fact, Known, Missing, Reason
 from guideline.watching import bk_concern, watch_facts
 
+# A member looked up in its enumeration costs ten times what a name of the module does; these are asked at each row.
+_HIT, _CLEAR, _CANNOT_ASSESS = Outcome.HIT, Outcome.CLEAR, Outcome.CANNOT_ASSESS
+
 
 def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
     """Everything that the guideline says of one drafted order of a JAK inhibitor."""
@@ -62,21 +65,42 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
     selection = select(tables, draft.drug, facts)
     tried = _try_tables(tables, draft.drug, facts, "first")
     tried += _dose_table_rows(selection)
-    no_row = any(t.outcome is Outcome.HIT and t.row.withholds == "row" for t in tried)
-    reduced = any(t.outcome is Outcome.HIT and _asks_for_less(t.row) for t in tried)
+    hits = [t.row for t in tried if t.outcome is _HIT]
+    no_row = any(row.withholds == "row" for row in hits)
+    reduced = any(_asks_for_less(row) for row in hits)
     facts = {**facts, **check_facts(derived, draft, tables, selection, no_row=no_row, reduced=reduced)}
     tried += _try_tables(tables, draft.drug, facts, "after dose")
     facts = {**facts, "interruption": _interruption(tried, draft, running_total(derived.course))}
     tried += _try_tables(tables, draft.drug, facts, "after last")
     dates = due_dates(draft.drug, record.on, policy)
-    findings = _joined([_finding(t, draft, dates) for t in tried if t.outcome is not Outcome.CLEAR])
-    withheld = _withheld_by(tried, findings, facts)
-    dose, dose_finding = _dose(draft, facts, selection, tried, withheld)
+    told = [t for t in tried if t.outcome is not _CLEAR]
+    findings = _joined([_finding(t, draft, dates) for t in told])
+    withheld = _withheld_by(told, findings, facts)
+    dose, dose_finding = _dose(draft, facts, selection, told, withheld)
     if dose_finding is not None:
         findings = _joined([*findings, dose_finding])
     crossed = _is(facts["egfrCrossed"], YES)
     references = reference_doses(derived, draft, tables, selection, crossed)
     return _assessment(record, draft, tables, facts, tried, findings, dose, references, withheld)
+
+
+def conclude(facts: Facts, drug: str, tables: Tables) -> Conclusion:
+    """What follows from all facts of an assessment, without the record they were read from.
+
+    So that years later the facts alone account for what was said. ``tables`` are those that were tried then. Not
+    known here are the drafted dose beyond its facts (``verdict`` says ``absent``) and the days when checks are due.
+    """
+    draft = Draft("", drug, False, Form.ANY, False, _UNKNOWN_DOSE, facts["indication"], facts["jiaCategory"])
+    selection = select(tables, drug, facts)
+    tried = _try_tables(tables, drug, facts, "first") + _dose_table_rows(selection)
+    tried += _try_tables(tables, drug, facts, "after dose") + _try_tables(tables, drug, facts, "after last")
+    findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not Outcome.CLEAR])
+    dose, finding = _dose(draft, facts, selection, tried, _withheld_by(tried, findings, facts))
+    findings = findings if finding is None else _joined([*findings, finding])
+    return Conclusion(findings, dose, _traces(tried, tables, drug, facts))
+
+
+_UNKNOWN_DOSE = OrderedDose(DoseState.ABSENT, None)
 
 
 def _asks_for_less(row: Row) -> bool:
@@ -87,10 +111,20 @@ def _asks_for_less(row: Row) -> bool:
 def watch(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
     """What the guideline says of a running treatment (no order is being drafted, so no dose is given).
 
-    ``draft`` stands for the running order; only the tables that watch a treatment are tried, and of what they say
-    only what a clinician should act on or know is unchecked.
+    ``draft`` stands for the running order, with its dose; only the tables that watch a treatment are tried, and of
+    what they say only what a clinician should act on or know is unchecked. Where the running dose is not that of the
+    row, the row of today's age, weight and eGFR is given as text.
     """
-    return _partly(record, draft, tables, policy, lambda table: table.view)
+    derived = _derived(record, draft, tables, policy)
+    selection = select(tables, draft.drug, derived.facts)
+    return _partly(record, draft, tables, policy, lambda table: table.view, derived=derived, row=selection)
+
+
+def _row_of_today(derived: Derived, selection: Selection) -> tuple[ReferenceDose, ...]:
+    if selection.row is None or selection.regimen is None or selection.outside:
+        return ()
+    each = per_kg(selection.regimen, derived.facts["weight"])
+    return (ReferenceDose(selection.row.id, "The guideline's row today", selection.regimen, each),)
 
 
 def assess_beyond(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
@@ -120,23 +154,43 @@ def _partly(
     wanted: Callable[[Table], bool],
     *,
     every: bool = False,
+    derived: Derived | None = None,
+    row: Selection | None = None,
 ) -> OrderAssessment:
-    derived = _derived(record, draft, tables, policy)
+    """The ``wanted`` tables alone; those about the running dose only where its ``row`` is given."""
+    derived = derived or _derived(record, draft, tables, policy)
     facts = derived.facts
     chosen = Tables(tuple(table for table in tables.all if wanted(table)))
     tried = _try_tables(chosen, draft.drug, facts, "first")
+    references: tuple[ReferenceDose, ...] = ()
+    if row is not None:
+        no_row = any(t.outcome is Outcome.HIT for t in _rows_that_bar(tables, draft.drug, facts))
+        reduced = any(t.outcome is Outcome.HIT and _asks_for_less(t.row) for t in tried)
+        facts = {**facts, **check_facts(derived, draft, tables, row, no_row=no_row, reduced=reduced)}
+        if isinstance(facts["verdict"], Known) and row.answer is not None:
+            # No dose card shows what chose the row, so that the finding has to.
+            facts["verdict"] = msgspec.structs.replace(facts["verdict"], evidence=row.answer.evidence)
+        compared = _try_tables(chosen, draft.drug, facts, "after view")
+        tried += compared
+        if any(t.outcome is Outcome.HIT for t in compared):
+            references = _row_of_today(derived, row)
     facts = {**facts, "interruption": _interruption(tried, draft, running_total(derived.course))}
     tried += _try_tables(chosen, draft.drug, facts, "after last")
-    findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not Outcome.CLEAR])
+    findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not _CLEAR])
     worth = tuple(f for f in findings if every or _matters(f))
-    return _assessment(record, draft, chosen, facts, tried, worth, None, (), ())
+    return _assessment(record, draft, chosen, facts, tried, worth, None, references, ())
 
 
 def _matters(finding: Finding) -> bool:
-    """Whether a finding is worth a card where nobody asked: not a mere note, not a gap behind a mere note."""
-    return finding.severity is not Severity.INFO or (
-        finding.kind is not Kind.NOTE and finding.outcome is not Outcome.CANNOT_ASSESS
-    )
+    """Whether a finding is worth a card where no JAK inhibitor is drafted: not a mere note, and not a gap behind one
+    where all that it lacks was never measured, or not lately. What came and could not be read, or did not come, may
+    hide a finding. A note on what is being drafted is worth one (a progestogen-only pill, PREG-04).
+    """
+    if finding.severity is not Severity.INFO:
+        return True
+    if finding.outcome is Outcome.CANNOT_ASSESS:
+        return any(cause.reason not in (Reason.ABSENT, Reason.STALE) for cause in finding.missing)
+    return finding.kind is not Kind.NOTE or any(e.fact == "drafts" for e in finding.evidence)
 
 
 def _assessment(
@@ -162,13 +216,13 @@ def _assessment(
         egfr=egfr_sum(facts["egfr"]) if draft.drug == "baricitinib" else None,
         notes=(*record.notes, *draft.notes),
         facts=facts,
-        trace=lambda: tuple(_trace(t) for t in (*tried, *_other_dose_rows(tables, draft.drug, facts, tried))),
+        trace=lambda: _traces(tried, tables, draft.drug, facts),
     )
 
 
 def _interruption(tried: list[Tried], draft: Draft, running: Decimal | None) -> Fact:
     """Whether a finding interrupts, reduces or stops the drug, or the order itself does (A-13, ruling 17)."""
-    hits = [t for t in tried if t.outcome is Outcome.HIT and t.row.interrupts]
+    hits = [t for t in tried if t.outcome is _HIT and t.row.interrupts]
     drafted = draft.dose.regimen
     lowered = running is not None and drafted is not None and drafted.mg_per_day < running
     return Known(
@@ -178,29 +232,22 @@ def _interruption(tried: list[Tried], draft: Draft, running: Decimal | None) -> 
 
 def _derived(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Derived:
     derived = facts_of(record, draft, policy, tables.limits_of("egfr", "egfrLowest"))
-    derived = _with_history(derived, record, draft, tables)
-    facts = dict(derived.facts)
+    facts = derived.facts
+    # What looks at the running order: phase, schedule, and what has crossed a limit since.
+    facts |= phase_facts(derived, draft, tables)
+    facts["egfrCrossed"] = egfr_crossed(derived, tables)
+    facts["bandCrossed"] = band_crossed(derived, draft, tables, _weight_at_running_start(derived, record))
     facts["egfrBelowFloor"] = egfr_below_floor(
         facts["egfrLowest"], tables.limits_in("REN-BARI", "egfrLowest")
     )
     facts |= watch_facts(record, facts, draft, derived.course, policy, tables)
-    derived = replace(derived, facts=facts)
     facts["highDose"] = high_dose(derived, draft, tables)
     facts["bkConcern"] = bk_concern(facts)
-    return replace(derived, facts=facts)
+    return derived
 
 
 def _is(fact: Fact, value: str) -> bool:
     return not isinstance(fact, Missing) and fact.value == value
-
-
-def _with_history(derived: Derived, record: Record, draft: Draft, tables: Tables) -> Derived:
-    """The facts that look at the running order: phase, schedule, and what has crossed a limit since."""
-    facts = {**derived.facts, **phase_facts(derived, draft, tables)}
-    derived = replace(derived, facts=facts)
-    facts["egfrCrossed"] = egfr_crossed(derived, tables)
-    facts["bandCrossed"] = band_crossed(derived, draft, tables, _weight_at_running_start(derived, record))
-    return replace(derived, facts=facts)
 
 
 def _weight_at_running_start(derived: Derived, record: Record) -> Fact | None:
@@ -218,16 +265,22 @@ def _weight_at_running_start(derived: Derived, record: Record) -> Fact | None:
 def _try_tables(tables: Tables, drug: str, facts: Facts, stage: str) -> list[Tried]:
     found: list[Tried] = []
     for table, rows in trials(tables, drug, stage):
-        found.extend(_try_table(table, rows, facts))
+        unknown = False
+        begin = len(found)
+        for row in rows:
+            tried = ruled_out(row, facts)
+            if tried is None:
+                tried = _try_row(table, row.row, facts)
+                unknown = unknown or tried.outcome is _CANNOT_ASSESS
+            found.append(tried)
+        if unknown and table.speaks_when_unknown is not None:
+            found[begin:] = _told_once(table, found[begin:])
     return found
 
 
-def _try_table(table: Table, rows: tuple[Trial, ...], facts: Facts) -> list[Tried]:
-    tried = [ruled_out(row, facts) or _try_row(table, row.row, facts) for row in rows]
-    unknown = [t for t in tried if t.outcome is Outcome.CANNOT_ASSESS]
-    if table.speaks_when_unknown is None or not unknown:
-        return tried
-    # One row speaks for a table that could not be decided, so that one gap is told once.
+def _told_once(table: Table, tried: list[Tried]) -> list[Tried]:
+    """One row speaks for a table that could not be decided, so that one gap is told once."""
+    unknown = [t for t in tried if t.outcome is _CANNOT_ASSESS]
     own = [t for t in unknown if t.row.id == table.speaks_when_unknown] or unknown
     spokesman = min(own, key=lambda t: t.row.severity.rank)
     causes = unique(c for t in unknown for c in t.answer.causes)
@@ -236,15 +289,15 @@ def _try_table(table: Table, rows: tuple[Trial, ...], facts: Facts) -> list[Trie
     told = Tried(
         table,
         spokesman.row,
-        Outcome.CANNOT_ASSESS,
+        _CANNOT_ASSESS,
         Answer(None, causes, answer.evidence, answer.doubts, answer.decided_by),
         bars,
     )
     return [
         told
         if t.row is spokesman.row
-        else Tried(t.table, t.row, Outcome.CLEAR, t.answer, t.bars)
-        if t.outcome is Outcome.CANNOT_ASSESS
+        else Tried(t.table, t.row, _CLEAR, t.answer, t.bars)
+        if t.outcome is _CANNOT_ASSESS
         else t
         for t in tried
     ]
@@ -253,15 +306,15 @@ def _try_table(table: Table, rows: tuple[Trial, ...], facts: Facts) -> list[Trie
 def _try_row(table: Table, row: Row, facts: Facts) -> Tried:
     concerns = ask_applies(table, row, facts)
     if concerns.holds is False:
-        return Tried(table, row, Outcome.CLEAR, concerns)
+        return Tried(table, row, _CLEAR, concerns)
     answer = ask_row(row, facts, table.stale)
     if answer.holds is False:
-        return Tried(table, row, Outcome.CLEAR, answer)
+        return Tried(table, row, _CLEAR, answer)
     if concerns.holds and answer.holds:
         if concerns.doubts or len(answer.doubts) > 1:
             doubts = unique((*answer.doubts, *concerns.doubts))
             answer = Answer(True, answer.causes, answer.evidence, doubts, answer.decided_by)
-        return Tried(table, row, Outcome.HIT, answer)
+        return Tried(table, row, _HIT, answer)
     causes = unique((*concerns.causes, *answer.causes))
     decided = unique((*(concerns.decided_by if concerns.holds is None else ()), *answer.decided_by))
     if (
@@ -272,10 +325,21 @@ def _try_row(table: Table, row: Row, facts: Facts) -> Tried:
     ):
         # An unknown indication is told once, by the table that speaks for it (ruling 12); of an order that ends
         # the drug that table is not asked.
-        return Tried(table, row, Outcome.CLEAR, Answer(False, decided_by=("indication",)))
+        return Tried(table, row, _CLEAR, Answer(False, decided_by=("indication",)))
     if table.speaks_for == "indication":
         causes = tuple(c for c in causes if c.fact == "indication") or causes
-    return Tried(table, row, Outcome.CANNOT_ASSESS, Answer(None, causes, answer.evidence, (), decided))
+    return Tried(table, row, _CANNOT_ASSESS, Answer(None, causes, answer.evidence, (), decided))
+
+
+def _rows_that_bar(tables: Tables, drug: str, facts: Facts) -> list[Tried]:
+    """The rows by which no dose row counts at all (``withholds: row``), as they stand for these facts."""
+    return [
+        _try_row(table, row, facts)
+        for table in tables.of(drug)
+        if table.stage == "first" and not table.is_dose_table
+        for row in table.rows
+        if row.withholds == "row"
+    ]
 
 
 def _dose_table_rows(selection: Selection) -> list[Tried]:
@@ -301,7 +365,7 @@ def _other_dose_rows(tables: Tables, drug: str, facts: Facts, tried: list[Tried]
 def _severity(tried: Tried) -> Severity:
     row = tried.row
     withholds = row.withholds is not None or row.dose is not None
-    if tried.outcome is Outcome.HIT:
+    if tried.outcome is _HIT:
         return row.severity
     if tried.outcome is Outcome.OUTSIDE_GUIDELINE:
         return Severity.WARNING
@@ -311,7 +375,7 @@ def _severity(tried: Tried) -> Severity:
 
 def _finding(tried: Tried, draft: Draft, dates: Mapping[str, date]) -> Finding:
     table, row, answer = tried.table, tried.row, tried.answer
-    outside = tried.outcome is Outcome.OUTSIDE_GUIDELINE
+    hit, outside = tried.outcome is _HIT, tried.outcome is Outcome.OUTSIDE_GUIDELINE
     say = (
         f"{row.say} Outside the ages and weights that the row covers; no dose is suggested."
         if outside
@@ -331,10 +395,10 @@ def _finding(tried: Tried, draft: Draft, dates: Mapping[str, date]) -> Finding:
         cite=f"{row.cite}; {table.within_cite}" if outside and table.within_cite else row.cite,
         title=table.title,
         evidence=answer.evidence,
-        missing=answer.causes if tried.outcome is Outcome.CANNOT_ASSESS else answer.doubts,
+        missing=answer.causes if tried.outcome is _CANNOT_ASSESS else answer.doubts,
         about_dose=table.stage == "after dose" or table.about_dose or row.dose is not None,
-        due=dates.get(row.visit) if row.visit is not None and tried.outcome is Outcome.HIT else None,
-        orders=row.orders if tried.outcome is Outcome.HIT else (),
+        due=dates.get(row.visit) if row.visit is not None and hit else None,
+        orders=row.orders if hit else (),
         reviewed=signed(table),
     )
 
@@ -444,11 +508,10 @@ def _dose(
     return advice, finding
 
 
+def _traces(tried: list[Tried], tables: Tables, drug: str, facts: Facts) -> tuple[Trace, ...]:
+    return tuple(_trace(t) for t in (*tried, *_other_dose_rows(tables, drug, facts, tried)))
+
+
 def _trace(tried: Tried) -> Trace:
-    return Trace(
-        table=tried.table.name,
-        row=tried.row.id,
-        outcome=tried.outcome,
-        rule=tried.row.rule,
-        decided_by=tried.answer.decided_by,
-    )
+    row = tried.row
+    return Trace(tried.table.name, row.id, tried.outcome, row.rule, tried.answer.decided_by)

@@ -7,19 +7,18 @@ or the tables.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache
 
 import msgspec
 
-from guideline.doses import DoseState, OrderedDose
+from guideline.doses import DoseState, Form, OrderedDose
 from guideline.facts import vocabulary
 from guideline.findings import EgfrSum
 from guideline.growth_reference import Measure, completed_months, limits
 from guideline.policy import Policy
-from guideline.record import Draft, Reading, Record, RecordedOrder, Series
+from guideline.record import Draft, Newest, Reading, Record, RecordedOrder, Series
 from guideline.sources import egfr_constant, solution_mg_per_ml, tablet_mg, the_source
 from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
 
@@ -73,11 +72,18 @@ _MAY_HIDE_A_NEWER = (Reason.FAILED, Reason.PARTIAL_PAGE, Reason.UNREADABLE)
 """Gaps of a search that was asked and did not answer in full: what it did give may not be the newest (ruling 18)."""
 
 
-def newest(fact: str, record: Record) -> tuple[Reading | None, Missing | None, tuple[Cause, ...]]:
+def newest(fact: str, record: Record) -> Newest:
     """The newest usable reading, or why there is none, and what was passed over on the way to it.
 
     An implausible newest value is never replaced by an older one in silence: it ends the search (A-56, A-52).
     """
+    found = record.newest.get(fact)
+    if found is None:
+        found = record.newest[fact] = _newest(fact, record)
+    return found
+
+
+def _newest(fact: str, record: Record) -> Newest:
     series = record.series.get(fact)
     if series is None:
         return None, Missing.of(fact, Reason.NOT_SUPPLIED), ()
@@ -404,8 +410,7 @@ def inside_range(fact: str, reading: Reading, policy: Policy) -> bool | None:
 # --- the course of treatment ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
+class Course(msgspec.Struct, frozen=True):
     """The running course of one drug, from the recorded orders (rulings 1 and 16)."""
 
     running: RecordedOrder | None
@@ -462,11 +467,10 @@ def _start_of_run(
 # --- all of them ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Derived:
-    """The facts of one order, and what later steps need besides."""
+class Derived(msgspec.Struct, frozen=True):
+    """The facts of one order, to which the engine adds those that need others, and what it needs besides."""
 
-    facts: Mapping[str, Fact]
+    facts: dict[str, Fact]
     course: Course
     egfr_at_running_start: Fact | None
 
@@ -564,10 +568,15 @@ def _weight_is_old(weight: Fact) -> Fact:
 
 
 def _strength(draft: Draft) -> Fact:
-    """Whether the drafted tofacitinib has the strength that section 5.3 names; an order need not say one."""
-    for strength, printed in ((draft.mg_per_ml, solution_mg_per_ml()), (draft.tablet_mg, tablet_mg())):
-        if strength is not None:
-            return Known("printed" if strength == printed else "other")
+    """Whether the drafted tofacitinib has the strength that section 5.3 names; an order need not say one.
+
+    Milligrams beside the name are the strength of tablets only where the order says that it is for tablets: "4 mg"
+    may be the dose.
+    """
+    if draft.mg_per_ml is not None:
+        return Known("printed" if draft.mg_per_ml == solution_mg_per_ml() else "other")
+    if draft.tablet_mg is not None and draft.form is Form.TABLET:
+        return Known("printed" if draft.tablet_mg == tablet_mg() else "other")
     return Known("unsaid")
 
 

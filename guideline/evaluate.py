@@ -146,6 +146,8 @@ def ask_box(box: Box, facts: Facts, stale: Mapping[str, str], *, caution: bool =
         answers.append(answer)
     if len(answers) == 1:
         return answers[0]
+    if not answers:
+        return _ALWAYS
     unknown = [a for a in answers if a.holds is None]
     return Answer(
         None if unknown else True,
@@ -162,9 +164,9 @@ def ask_row(row: Row, facts: Facts, stale: Mapping[str, str]) -> Answer:
         return _ALWAYS
     # A doubtful value may raise a warning; it neither chooses a dose nor says that all is well.
     caution = row.dose is None and not row.reassures
+    if len(row.boxes) == 1:
+        return ask_box(row.boxes[0], facts, stale, caution=caution)
     answers = [ask_box(box, facts, stale, caution=caution) for box in row.boxes]
-    if len(answers) == 1:
-        return answers[0]
     held = [a for a in answers if a.holds]
     if held:
         return Answer(

@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from guideline.doses import Form, OrderedDose
-from guideline.values import Cause, Fact, Interval, Reason
+from guideline.values import Cause, Fact, Interval, Missing, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,7 @@ class Answer(msgspec.Struct, frozen=True):
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(msgspec.Struct, frozen=True):
     """The results of one question, newest first, and why there may be more (``None``: answered in full)."""
 
     answers: tuple[Answer, ...]
@@ -136,6 +135,9 @@ class Draft:
     mg_per_ml: Decimal | None = None
 
 
+Newest = tuple[Reading | None, Missing | None, tuple[Cause, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """The whole record of one child as of one day.
@@ -158,3 +160,5 @@ class Record:
     taken: tuple[Event, ...] = ()
     ends: tuple[Event, ...] = ()
     notes: tuple[str, ...] = ()
+    newest: dict[str, Newest] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The newest result of each analyte as ``derive.newest`` found it: many facts ask for it."""

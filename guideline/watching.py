@@ -52,14 +52,18 @@ def watch_facts(
     return found
 
 
+_MEASURED = (Reason.UNUSABLE_UNIT, Reason.UNREADABLE, Reason.IMPLAUSIBLE, Reason.COMPARATOR)
+"""Why a result that is there cannot be used."""
+
+
 def bk_concern(facts: Mapping[str, Fact]) -> Fact:
     """Whether the rows on BK load concern this child (A-03): a load was measured, or one is due and lacking.
 
     A load on record counts in any indication and at a start too; where none is on record, only the children who are
-    to be screened are asked for one, and not before it is due.
+    to be screened are asked for one, and not before it is due or there are signs of renal involvement.
     """
     load = facts["bkBloodLoad"]
-    if not isinstance(load, Missing):
+    if not isinstance(load, Missing) or any(cause.reason in _MEASURED for cause in load.causes):
         return Known(YES)
     indication = facts["indication"]
     screened = h.any_of(
@@ -71,7 +75,9 @@ def bk_concern(facts: Mapping[str, Fact]) -> Fact:
         )
     )
     state = facts["bkState"]
-    if h.is_no(screened) or (isinstance(state, Known) and state.value == NOT_DUE):
+    due = not (isinstance(state, Known) and state.value == NOT_DUE)
+    # Signs of renal involvement ask for a load at any time.
+    if h.is_no(screened) or not (due or h.is_yes(facts["bkSigns"])):
         return Known(NO)
     return Known(YES) if h.is_yes(screened) else screened
 
@@ -170,7 +176,8 @@ def _conditions(record: Record, facts: Facts, policy: Policy) -> Facts:
     found["tbActive"] = h.any_of((facts["tbDisease"], culture, h.tb_regimen(record, policy)))
     # A positive test that is older than the screening window still tells of latent tuberculosis (ruling 7).
     ever = h.answer(record, "tbTest")
-    by_vein = h.treated_by_vein((facts["otherInfection"], facts["recognisedInfection"]), record)
+    infections = (facts["otherInfection"], facts["recognisedInfection"], facts["feverOnRecord"])
+    by_vein = h.treated_by_vein(infections, record)
     found["seriousInfection"] = h.any_of((facts["seriousInfection"], by_vein))
     serious = h.any_of((found["seriousInfection"], found["tbActive"]))
     # Unknown conditions leave INF-01 open, and do not silence what fever and neutrophils say by themselves (A-72).
@@ -180,7 +187,7 @@ def _conditions(record: Record, facts: Facts, policy: Policy) -> Facts:
     latent = h.any_of((facts["tbLatentOnRecord"], h.says(ever, "positive")))
     found["tbLatentUntreated"] = _unless(latent, (facts["tbTreatmentCompleted"], found["tbActive"]))
     screened = h.within(facts["tbScreeningDone"], record.on, policy.days("screening.tb"))
-    found["tbScreen"] = h.any_of((_given(facts["tbTest"]), _given(facts["chestXray"]), screened))
+    found["tbScreen"] = h.any_of((_settled(facts["tbTest"]), _given(facts["chestXray"]), screened))
     nobody: Fact = Known(NO)
     female = _female(facts)
     found["pregnant"] = _superseded(facts["pregnancyOnRecord"], facts["pregnancyTest"]) if female else nobody
@@ -211,6 +218,13 @@ def _given(fact: Fact) -> Fact:
     if isinstance(fact, Missing):
         return fact
     return h.flag(fact.value != "none", fact.evidence)
+
+
+def _settled(fact: Fact) -> Fact:
+    """Whether a test has been done with a result: one that is neither positive nor negative has to be repeated."""
+    if isinstance(fact, Missing):
+        return fact
+    return h.flag(fact.value not in ("none", "unclear"), fact.evidence)
 
 
 def _found(load: Fact) -> Fact:

@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from zipfile import ZipFile
 
@@ -20,9 +21,14 @@ from cds_service.app import create_app
 from cds_service.replay import main as replay
 from cds_service.settings import Settings
 from cds_service.workbench.routes import SAMPLES
+from fhir_mappings.prefetch import templates
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
 
 CHROMIUM = shutil.which("chromium")
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+HERE = Path(__file__).parent
+AXE = HERE / "vendor" / "axe.min.js"
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -144,6 +150,42 @@ def test_a_request_of_stu3_or_out_of_a_capture_is_taken_and_a_bundle_is_told_apa
     expect(page.get_by_role("alert")).to_contain_text("The member hook must be one of medication-prescribe")
 
 
+def test_a_demo_child_is_opened_with_its_record_as_an_ehr_would_send_it(page: Page) -> None:
+    page.goto("/")
+    page.get_by_label("Sample child").select_option("child:jia-28kg")
+    expect(page.locator("article.card").first).to_contain_text("TOFA-DOSE-04")
+    assert page.url.endswith("/?child=jia-28kg")
+    request = request_of(page)
+    assert set(request["prefetch"]) == set(templates())  # type: ignore[call-overload]
+    assert page.locator("#pictures figure", has_text="haemoglobin:").locator("circle").count() > 2
+    page.goto("/?child=jia-overdue-bloods")
+    page.get_by_label("Hook", exact=True).select_option("patient-view")
+    expect(page.locator("#pictures circle.overdue")).not_to_have_count(0)
+    expect(page.locator("#cards")).to_contain_text("TOFA-MON-03")
+    page.goto("/?child=nobody")
+    expect(page.get_by_role("alert")).to_contain_text("There is no demo child nobody.")
+
+
+def test_a_value_that_is_no_number_is_told_beside_its_field(page: Page) -> None:
+    opened(page, "tofa-exactly-20kg")
+    weight = page.get_by_role("textbox", name="weight", exact=True)
+    weight.fill("heavy")
+    expect(page.get_by_role("alert")).to_contain_text("Write a number, such as 17.4")
+    expect(weight).to_have_attribute("aria-invalid", "true")
+    assert "heavy" not in (page.locator("#raw-request").text_content() or "")
+    weight.fill("19,9")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(page.locator("#why")).to_contain_text("TOFA-DOSE-03")
+    page.get_by_label("Dose, mg").fill("3,2")
+    expect(page.locator("#why")).to_contain_text("The draft against it: match")
+
+
+def test_accepted_test_orders_stand_among_the_drafts(page: Page) -> None:
+    opened(page, "tofa-dose-03-adult-dose")
+    page.locator("button.accept", has_text="Order the monitoring plan").click()
+    expect(page.locator("#other-drafts")).to_contain_text("Also drafted: ")
+
+
 def test_the_empty_page_offers_children_to_start_with(page: Page) -> None:
     page.goto("/")
     page.get_by_role("link", name="Neutrophils too low for a start").click()
@@ -259,13 +301,15 @@ def test_the_drafted_dose_is_changed_by_hand(page: Page) -> None:
 def test_a_card_is_dismissed_with_a_reason(page: Page) -> None:
     opened(page, "tofa-init-all-limits-uk")
     card = page.locator("article.card").first
-    card.get_by_label("Reason for dismissing").select_option(label="Already checked or dealt with")
+    answer = json.loads(page.locator("#raw-response").text_content() or "")
+    reason = answer["cards"][0]["overrideReasons"][1]
+    card.get_by_label("Reason for dismissing").select_option(label=reason["display"])
     with page.expect_request("**/feedback") as sent:
         card.get_by_role("button", name="Dismiss").click()
     [item] = json.loads(sent.value.post_data or "")["feedback"]
-    assert item["outcome"] == "overridden"
-    assert item["overrideReason"]["reason"]["code"] == "already-addressed"
-    expect(page.locator("#log")).to_contain_text("feedback: 200; overridden: Already checked or dealt with")
+    assert (item["card"], item["outcome"]) == (answer["cards"][0]["uuid"], "overridden")
+    assert item["overrideReason"]["reason"] == {"code": reason["code"], "system": reason["system"]}
+    expect(page.locator("#log")).to_contain_text(f"feedback: 200; overridden: {reason['display']}")
     expect(page.locator("article.card.gone")).to_contain_text("Dismissed")
 
 
@@ -325,7 +369,7 @@ def test_request_and_response_are_shown_copied_and_saved(page: Page, tmp_path: P
     assert "/cds-services/jaki-order-select'" in copied
     page.get_by_label("Name of the sample").fill("Not a name")
     page.get_by_role("button", name="Save as sample").click()
-    expect(page.locator("#raw-status")).to_contain_text("made of small letters")
+    expect(page.locator("#sample-name-fault")).to_contain_text("made of small letters")
     page.get_by_label("Name of the sample").fill("my-case")
     with page.expect_download() as saved:
         page.get_by_role("button", name="Save as sample").click()
@@ -433,6 +477,36 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     grave = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
     assert not grave
+
+
+SANDBOX_PAGE = b"<!doctype html><title>Another origin</title><p>Plays the sandbox</p>"
+
+
+def test_a_page_of_another_origin_does_what_the_sandbox_does(browser: Browser, base: str) -> None:
+    """With the browser's own preflights: tokens on discovery, hooks and feedback, searches by POST, readable errors."""
+
+    def other(environ: object, start: StartResponse) -> list[bytes]:
+        start("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+        return [SANDBOX_PAGE]
+
+    server = make_server("127.0.0.1", 0, other, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        found = page.evaluate((HERE / "other_origin.js").read_text(encoding="utf-8"), base)
+        page.close()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert found["metadata"]["body"]["fhirVersion"] == "4.0.1"
+    assert found["cards"]["status"] == 200
+    assert "Tofacitinib" in found["cards"]["body"]["cards"][0]["summary"]
+    assert found["feedback"] == {"status": 200, "body": {}}
+    assert found["refused"]["status"] == 400
+    assert "draftOrders" in found["refused"]["body"]["issue"][0]["diagnostics"]
 
 
 @pytest.mark.parametrize("width", [360, 1280])

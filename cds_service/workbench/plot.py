@@ -44,6 +44,7 @@ COLOURS = {
     "own": "#a9d3f2",
     "other": "#e4edf4",
 }
+WORDS = {"critical": "critical", "warning": "warning", "info": "information", "none": "continue"}
 GRAVE = ("none", "info", "warning", "critical")
 
 Json = dict[str, Any]
@@ -187,12 +188,20 @@ def _series(order: Json, result: Json) -> Canvas:
     low, high = max(Decimal(0), low - room), high + room
     x = _scale(Decimal(first), Decimal(max(*days, first + 1)), LEFT, RIGHT)
     y = _scale(low, high, BOTTOM, TOP)
+    names: list[tuple[float, str]] = []
     for band in sorted(result["bands"], key=lambda b: GRAVE.index(b["severity"])):
         top = y(high if band["high"] is None else band["high"])
         bottom = y(low if band["low"] is None else band["low"])
         canvas.rect(LEFT, top, RIGHT - LEFT, max(0.0, bottom - top), COLOURS[band["severity"]])
+        if bottom - top >= LABEL_GAP:
+            names.insert(0, ((top + bottom) / 2 + 4, f"{band['row']} {WORDS[band['severity']]}"))
+    named: list[float] = []
+    for at, words in names:  # over all bands, the gravest first
+        if all(abs(other - at) >= LABEL_GAP for other in named):
+            named.append(at)
+            canvas.text(RIGHT - 4, at, words, "end")
     canvas.line([(LEFT, TOP), (LEFT, BOTTOM), (RIGHT, BOTTOM)], "#66737f")
-    _labels(canvas, sorted({min(values), max(values), *near}), y)
+    _labels(canvas, [*sorted(near), max(values), min(values)], y)
     if start is not None:
         canvas.line([(x(Decimal(start)), TOP), (x(Decimal(start)), BOTTOM)], "#5b2a86", "5 3")
         canvas.text(x(Decimal(start)) + 3, TOP + 10, "start")
@@ -205,11 +214,12 @@ def _series(order: Json, result: Json) -> Canvas:
 
 
 def _labels(canvas: Canvas, values: list[Decimal], y: Callable[[Decimal], float]) -> None:
-    last: float | None = None
+    """The values at their places, limits before results; one that would touch another is left out."""
+    taken: list[float] = []
     for value in values:
-        if last is None or last - y(value) >= LABEL_GAP:
-            last = y(value)
-            canvas.text(LEFT - 5, last + 4, rounded(value, 2), "end")
+        if all(abs(at - y(value)) >= LABEL_GAP for at in taken):
+            taken.append(y(value))
+            canvas.text(LEFT - 7, y(value) + 4, rounded(value, 2), "end")
 
 
 def _middle(point: Json) -> Decimal:

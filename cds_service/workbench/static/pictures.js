@@ -67,25 +67,26 @@ function series(result, order) {
   top += margin;
   const x = (at) => LEFT + ((at - first) / (last - first)) * (RIGHT - LEFT - 8);
   const y = (value) => 150 - ((Math.min(Math.max(value, bottom), top) - bottom) / (top - bottom)) * 140;
-  const named = [];
+  const names = [];
   for (const band of [...result.bands].sort((a, b) => GRAVE[a.severity] - GRAVE[b.severity])) {
     const low = y(band.low ?? bottom), high = y(band.high ?? top);
     const box = svg("rect", { x: LEFT, y: high, width: RIGHT - LEFT, height: Math.max(0, low - high), class: `band-${band.severity}` });
     box.append(svg("title", {}, `${band.row}: ${band.words}: ${band.say}`));
     picture.append(box);
-    const middle = (low + high) / 2 + 3;
-    if (low - high > 9 && !named.some((y) => Math.abs(y - middle) < 10)) {
-      named.push(middle);
-      picture.append(svg("text", { x: RIGHT - 4, y: middle, "text-anchor": "end", class: "band-name" }, `${band.row} ${WORDS[band.severity]}`));
-    }
+    if (low - high > 9) names.unshift({ y: (low + high) / 2 + 3, words: `${band.row} ${WORDS[band.severity]}` });
+  }
+  const named = [];
+  for (const each of names) { // over all bands, the gravest first
+    if (named.some((y) => Math.abs(y - each.y) < 10)) continue;
+    named.push(each.y);
+    picture.append(svg("text", { x: RIGHT - 4, y: each.y, "text-anchor": "end", class: "band-name" }, each.words));
   }
   picture.append(svg("path", { d: `M${LEFT} 10V150H${RIGHT}`, class: "axis" }));
-  const ticks = [...new Set([Math.min(...values), Math.max(...values), ...near])].sort((a, b) => a - b);
-  let lastTick = Infinity;
-  for (const tick of ticks) {
-    if (lastTick - y(tick) < 12 && lastTick !== Infinity) continue;
-    picture.append(svg("text", { x: LEFT - 4, y: y(tick) + 4, "text-anchor": "end" }, round(tick)));
-    lastTick = y(tick);
+  const taken = [];
+  for (const tick of [...near, Math.max(...values), Math.min(...values)]) { // limits first: a value can be read elsewhere
+    if (taken.some((at) => Math.abs(at - y(tick)) < 12)) continue;
+    taken.push(y(tick));
+    picture.append(svg("text", { x: LEFT - 7, y: y(tick) + 4, "text-anchor": "end" }, round(tick)));
   }
   if (order.start && days(order.start) >= first) {
     const at = x(days(order.start));
