@@ -99,8 +99,8 @@ def unknown_entries(pool: Pool, patient_id: str) -> str | None:
 def is_local(resource: Resource, patient_id: str) -> bool:
     """Whether an entry of this child that counts is named by local codes alone, which nobody here knows."""
     return (
-        is_unknown(resource)
-        and not any(has_known_system(resource.get(name)) for name in _names(resource))
+        not any(has_known_system(resource.get(name)) for name in _names(resource))
+        and is_unknown(resource)
         and status_of(resource) not in _NEVER
         and is_of_patient(resource, patient_id)
     )
