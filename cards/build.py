@@ -89,11 +89,27 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
     if a.dose is not None:
         cards.append(_dose_card(order, on_dose_card, occasion))
     # What explains the missing dose stands on the first card below.
+    told = not order.running
     for index, (name, found) in enumerate(groups):
-        cards.append(
-            _card(name, found, order, occasion, leads=index == 0 and a.dose is None and not order.running)
-        )
-    return sorted(cards, key=lambda card: _RANKS[card.indicator])
+        leads = index == 0 and a.dose is None and not order.running
+        # The row that a running dose should follow stands beside the first finding about the dose.
+        refers = not told and any(f.about_dose and f.outcome is Outcome.HIT for f in found)
+        told = told or refers
+        cards.append(_card(name, found, order, occasion, leads=leads, refers=refers))
+    cards.sort(key=lambda card: _RANKS[card.indicator])
+    return _with_notes(cards, a)
+
+
+def _with_notes(cards: list[Card], a: OrderAssessment) -> list[Card]:
+    """What was noticed on the way of reading, said once: on the first card, before its last paragraph."""
+    notes = (
+        *(("The drug was recognised by its name, not by a code.",) if a.matched_by_name else ()),
+        *a.notes,
+    )
+    if not cards or not notes:
+        return cards
+    body, _, end = cards[0].detail.rpartition("\n\n")
+    return [msgspec.structs.replace(cards[0], detail="\n\n".join((body, " ".join(notes), end))), *cards[1:]]
 
 
 _RANKS: Mapping[str, int] = {severity: severity.rank for severity in Severity}
@@ -102,12 +118,16 @@ _NOTES_ORDER = (Kind.ALERT, Kind.DOSE, Kind.ORDER, Kind.PLAN, Kind.NOTE)
 
 
 def _by_trigger(findings: Sequence[Finding]) -> list[list[Finding]]:
-    """Findings of one trigger share a card (ruling 9): those that rest on the same data."""
-    groups: dict[frozenset[tuple[str, str | None]], list[Finding]] = {}
+    """Findings of one trigger share a card (ruling 9): those that rest on the same data, or on a part of them."""
+    groups: list[tuple[frozenset[tuple[str, str | None]], list[Finding]]] = []
     for finding in findings:
         key = frozenset((e.fact, e.source) for e in finding.evidence) or frozenset({(finding.id, None)})
-        groups.setdefault(key, []).append(finding)
-    return list(groups.values())
+        near = [group for group in groups if group[0] <= key or key <= group[0]]
+        joined = (key.union(*(data for data, _ in near)), [f for _, found in near for f in found] + [finding])
+        at = groups.index(near[0]) if near else len(groups)
+        groups = [group for group in groups if group not in near]
+        groups.insert(at, joined)
+    return [found for _, found in groups]
 
 
 def _split_dose(a: OrderAssessment) -> tuple[list[Finding], list[Finding]]:
@@ -353,7 +373,9 @@ def _administration_json(a: Administration) -> JsonObject:
 # --- the other cards ------------------------------------------------------------------------------
 
 
-def _card(name: str, findings: list[Finding], order: OrderToCard, occasion: Occasion, *, leads: bool) -> Card:
+def _card(
+    name: str, findings: list[Finding], order: OrderToCard, occasion: Occasion, *, leads: bool, refers: bool
+) -> Card:
     a = order.assessment
     drafted = text.drafted(a.drafted)
     who = text.capital(a.drug) + (f" {drafted}" if drafted else "")
@@ -366,6 +388,8 @@ def _card(name: str, findings: list[Finding], order: OrderToCard, occasion: Occa
         headline = _headline(name, who, findings)
     if leads:
         lines += _no_dose_lines(a)
+    if refers:
+        lines += ["", *(_reference_line(reference) for reference in a.reference_doses)]
     topic = f"jaki{name}"
     if name == "critical" and len(findings) == 1:
         topic += findings[0].id.replace("-", "")
@@ -404,7 +428,10 @@ def _order_action(new_request: NewRequest, name: str, due: date | None) -> Actio
 
 def _headline(name: str, who: str, findings: Sequence[Finding]) -> str:
     first = findings[0]
-    say = first.say.split(". ")[0].rstrip(".")
+    say, _, rest = first.say.partition(". ")
+    if len(say) < _SHORT and rest:  # "Serious infection." says what is wrong, not what to do
+        say = f"{say}: {rest.split('. ')[0]}"
+    say = say.rstrip(".")
     data = f" ({text.amount(first.evidence[0].value, first.evidence[0].unit)})" if _has_number(first) else ""
     label = f"{text.name_of(first.evidence[0].fact)}{data}: " if data else ""
     more = f" (+{len(findings) - 1} more)" if len(findings) > 1 else ""
@@ -413,6 +440,10 @@ def _headline(name: str, who: str, findings: Sequence[Finding]) -> str:
     if name == "notes":
         return f"{who}: plan and notes - {say}{more}"
     return f"{who}: {label}{say}{more}"
+
+
+_SHORT = 40
+"""Characters of a first sentence that leave room for the second in a summary."""
 
 
 def _has_number(finding: Finding) -> bool:
@@ -428,13 +459,37 @@ _INFO, _CANNOT_ASSESS = Severity.INFO, Outcome.CANNOT_ASSESS
 
 
 def _sentences(findings: Sequence[Finding]) -> list[str]:
-    """One line per sentence; statements that say the same share it."""
-    by_sentence: dict[str, list[str]] = {}
+    """One line per sentence, after the results behind it; statements that say the same share it."""
+    by_sentence: dict[tuple[str, str, str], list[Finding]] = {}
     for f in findings:
         bold = "**" if f.severity is not _INFO else ""
         due = f" Due {text.day(f.due)}." if f.due is not None else ""
-        by_sentence.setdefault(f"{bold}{f.say}{due}{bold}{_ORIGINS[f.origin]}", []).append(f.id)
-    return [f"- {sentence} [{', '.join(ids)}]" for sentence, ids in by_sentence.items()]
+        by_sentence.setdefault((bold, f"{f.say}{due}", _ORIGINS[f.origin]), []).append(f)
+    return [
+        f"- {bold}{_results(said)}{sentence}{bold}{origin} [{', '.join(f.id for f in said)}]"
+        for (bold, sentence, origin), said in by_sentence.items()
+    ]
+
+
+def _results(findings: Sequence[Finding]) -> str:
+    """The results that alerts rest on, so that a list of them says which is which: ``ALT 250 U/L: ``."""
+    alerts = [
+        f for f in findings if f.kind is Kind.ALERT and f.severity is not Severity.INFO and not f.about_dose
+    ]
+    shown: dict[str, str] = {}
+    for finding in alerts:
+        named = {e.fact: e for e in reversed(finding.evidence) if isinstance(e.value, Decimal)}
+        if "egfr" in named:
+            named = {"egfr": named["egfr"]}  # the calculation has a line of its own
+        if len(named) > _MOST_RESULTS:
+            continue
+        for fact, e in reversed(named.items()):
+            shown.setdefault(fact, f"{text.name_of(fact)} {text.amount(e.value, e.unit)}")
+    return f"{text.capital('; '.join(shown.values()))}: " if shown else ""
+
+
+_MOST_RESULTS = 3
+"""A statement that rests on more results than these names none; they stand among the data."""
 
 
 def _told(causes: Iterable[Cause]) -> list[Cause]:
@@ -497,10 +552,6 @@ def _detail(a: OrderAssessment, findings: Sequence[Finding], occasion: Occasion,
     unsure = list(dict.fromkeys(text.gap(c) for f in findings for c in _told(f.missing)))
     if unsure and not all(f.outcome is _CANNOT_ASSESS for f in findings):
         parts.append("Not certain: " + "; ".join(unsure) + ".")
-    if a.matched_by_name:
-        parts.append("The drug was recognised by its name, not by a code.")
-    if a.notes:
-        parts.append(" ".join(a.notes))
     source, words = the_source(), text.wording()
     reviewed = "" if all(f.reviewed for f in findings) else f"{words['not_reviewed']} "
     parts.append(

@@ -107,9 +107,26 @@ def drafted(dose: OrderedDose) -> str:
 def datum(item: Evidence) -> str:
     """One datum with its unit, date and note."""
     value = amount(item.value, item.unit)
+    coded = item.fact in _CODED and isinstance(item.value, str)
+    value = f": {_concepts(str(item.value))}" if coded else f" {value}"
     when = f", {day(item.on)}" if item.on is not None else ""
     note = f" ({item.note})" if item.note else ""
-    return f"{name_of(item.fact)} {value}{when}{note}"
+    return f"{name_of(item.fact)}{value}{when}{note}"
+
+
+_CODED = frozenset(
+    {
+        *("conditions", "medications", "drafts", "operations", "procedures", "allergies", "immunizations"),
+        *("liveVaccine", "indication", "jiaCategory", "monitoring"),
+    }
+)
+"""Facts whose values are names of our code lists, or words of ours."""
+_KIND_OF_INFECTION = re.compile(r"\binfection-(serious|minor)-")
+
+
+def _concepts(value: str) -> str:
+    """``infection-serious-sepsis`` as ``sepsis``, ``venous-thromboembolism`` as ``venous thromboembolism``."""
+    return re.sub(r"(?<!\bco)-", " ", _KIND_OF_INFECTION.sub("", value))
 
 
 def gap(cause: Cause) -> str:

@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import MapAdapter
 
 from cds_service import cors
-from cds_service.bodies import take_rest
+from cds_service.bodies import RAW, take_rest
 from cds_service.demo.routes import make_demo_routes
 from cds_service.errors import (
     BadRequest,
@@ -47,6 +47,8 @@ SECURITY_HEADERS = {
     # A page of another site may use the answers where CORS allows it; same-site would forbid that.
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
+
+_SECURITY = [(name.lower(), (name, value)) for name, value in SECURITY_HEADERS.items()]
 
 _log = logging.getLogger("jaki_cds")
 
@@ -150,6 +152,7 @@ def _record(response: Response) -> Response:
     kept, exchange = store(), g.get("exchange")
     if kept is None or exchange is None:
         return response
+    exchange.raw = request.environ.get(RAW, b"")
     try:
         record(exchange, response.status_code, (time.perf_counter() - g.start) * 1000, kept)
     except NotRecorded:
@@ -161,8 +164,8 @@ def _record(response: Response) -> Response:
 def _finish(response: Response) -> Response:
     """What every answer gets, whatever became of the request."""
     response = _record(response)
-    for name, value in SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)  # a page for people has a policy of its own
+    given = {name.lower() for name, _ in response.headers}  # a page for people has a policy of its own
+    response.headers.extend([header for lower, header in _SECURITY if lower not in given])
     response.headers["X-Request-Id"] = g.request_id
     cors.add_headers(request, response, runtime().settings)
     take_rest(request, response)

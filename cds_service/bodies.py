@@ -26,6 +26,8 @@ STALL_SECONDS = 4.0
 DRAIN_SECONDS = 5.0
 DRAIN_BYTES = 64 * 1024 * 1024
 # How far the body got, kept in the request's environment; nothing there: not touched yet.
+RAW = "jaki_cds.raw"
+"""Where in the request's environment the bytes of a JSON body are, for the record of the call."""
 _STATE, _READ, _LOST = "jaki_cds.body", "read", "lost"
 _PIECE = 64 * 1024
 _JSON = re.compile(r"application/(?:json|[a-z0-9.!#$&^_-]+\+json)")
@@ -47,7 +49,8 @@ def read_body(request: Request, max_bytes: int) -> object:
     if length > max_bytes:
         raise TooLarge(f"The body is larger than {max_bytes} bytes; send fewer resources.")
     try:
-        return read_json(_read(request, length))
+        raw = request.environ[RAW] = _read(request, length)
+        return read_json(raw)
     except UnreadableBody as error:
         raise BadRequest(error.reason) from None
 

@@ -16,7 +16,7 @@ import msgspec
 from cards.build import NewRequest, Occasion, not_checked_card
 from cards.model import Card
 from cds_service.envelope import HookCall
-from cds_service.errors import CannotAnswer
+from cds_service.errors import CannotAnswer, TooLarge
 from cds_service.runtime import Runtime
 from cds_service.services import SERVICES
 from cds_service.supply import complete, fetch_references, supplies_of
@@ -37,6 +37,9 @@ from fhir_mappings.requests import service_request
 from fhir_mappings.unknown_codes import count_unknown
 from guideline.findings import OrderAssessment
 from guideline.record import Record
+
+MOST_DRAFTS = 100
+"""Of one call. No prescriber signs as many; each costs some milliseconds and its cards some ten kilobytes."""
 
 _log = logging.getLogger("jaki_cds")
 
@@ -130,6 +133,10 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
         )
     orders = [o for o in found if o.medicine.unresolved or o.medicine.is_jak_inhibitor]
     others = other_drafts(drafts, call.selections, pool, call.patient_id)
+    if len(orders) + len(others) > MOST_DRAFTS:
+        raise TooLarge(
+            f"More than {MOST_DRAFTS} of the drafted orders concern this guideline; send them in several calls."
+        )
     if alone:
         return Concern(None, None, tuple(orders), tuple(others))
     return Concern(supplies, pool, tuple(orders), tuple(others))

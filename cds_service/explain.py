@@ -177,7 +177,9 @@ def _administration(each: Administration) -> Json:
 
 def fact_json(fact: Fact, write: Callable[[Evidence], object]) -> Json:
     """A fact with its state and causes; ``write`` says what stands for each datum of its evidence."""
-    evidence = {"evidence": [write(e) for e in fact.evidence]} if fact.evidence else {}
+    evidence: Json = {"evidence": [write(e) for e in fact.evidence]} if fact.evidence else {}
+    if not isinstance(fact, Missing) and fact.each:
+        evidence["each"] = [_value(value) for value in fact.each]
     match fact:
         case Known():
             return {"state": "known", "value": _value(fact.value), **evidence}

@@ -46,6 +46,7 @@ def guideline_page(tables: Tables, search: str = "", *, demo: bool = False) -> R
         rows=_count(whole),
         samples=samples_by_row(_SAMPLES) if demo else {},
         anchors=_anchors(page),
+        demo=demo,
         figures=_figures(tables, whole, page),
     )
     return Response(html, content_type="text/html; charset=utf-8", headers=_POLICY)

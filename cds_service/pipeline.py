@@ -26,7 +26,7 @@ from fhir_mappings.drafts import DraftedOrder, fhir_version, read_draft, running
 from fhir_mappings.lists import only_draft, read_flags
 from fhir_mappings.site_codes import as_it_came
 from guideline.assess import assess, assess_beyond, assess_ending, watch
-from guideline.findings import OrderAssessment, Verdict
+from guideline.findings import OrderAssessment, Severity, Verdict
 from guideline.record import Draft
 from guideline.values import Cause, Reason
 
@@ -37,6 +37,7 @@ def respond(call: HookCall, runtime: Runtime) -> Answer:
     occasion = Occasion(as_of, new_uuid=lambda: str(uuid4()), notes=runtime.policy.show_notes)
     steps = Steps()
     cards = (_view if drafts_of(call) is None else _orders)(call, runtime, occasion, steps)
+    cards.sort(key=lambda card: Severity(card.indicator).rank)  # most severe first, over all orders
     return Answer({"cards": [card.as_json() for card in cards]}, steps)
 
 
@@ -141,6 +142,8 @@ def _running(
     running = running_drafts(
         case.pool, case.lists, occasion.as_of, runtime.policy.restart_gap, perhaps=order is not None
     )
+    if order is None:  # a drug that was stopped is not watched; what was drafted may still meet it
+        running = [draft for draft in running if not draft.stopped]
     if not running and case.record.orders_gap:
         cards.append(not_checked_card("treatment-unknown", order, case.record.orders_gap, occasion))
     return running

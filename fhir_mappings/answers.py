@@ -42,6 +42,7 @@ _NEGATIVE_WORDS = re.compile(
 _POSITIVE_WORDS = re.compile(r"\b(positive|detected|reactive|present|pregnant|pos)\b")
 _UNCLEAR_WORDS = re.compile(r"\b(equivocal|indeterminate|borderline|unknown|invalid|inconclusive)\b")
 _CURRENT_SMOKER = "smoking-current"
+_NO_SMOKER = frozenset({"smoking-former", "smoking-never"})
 
 
 def read_answers(pool: Pool, patient_id: str, today: date) -> dict[str, Answers]:
@@ -109,7 +110,7 @@ def _take(
 def _answer(resource: Resource, part: Resource, source: str, today: date, *, of_other: bool) -> Answer:
     """One result. Without a usable date it may be the newest: it counts as of today, but never as negative."""
     unusable = of_other or is_modified(resource) or is_modified(part) or bool(part.get("dataAbsentReason"))
-    meaning = "unclear" if unusable else _meaning(part)
+    meaning = "unclear" if unusable else meaning_of(part)
     on = _when(resource)
     if on is None or on > today + timedelta(days=1):
         return Answer(meaning if meaning == "positive" else "unclear", today, source)
@@ -131,14 +132,14 @@ def _when(resource: Resource) -> date | None:
     return None
 
 
-def _meaning(resource: Resource) -> str:
+def meaning_of(resource: Resource) -> str:
     """positive, negative or unclear: by code first, then by interpretation, then by plain words."""
     value = resource.get("valueCodeableConcept")
     concepts = concepts_in(value)
     if concepts & _POSITIVE or _CURRENT_SMOKER in concepts:
         return "unclear" if _negated(value) else "positive"
     flags = {code.upper() for _, code in codings(resource.get("interpretation"))}
-    if concepts & _NEGATIVE or is_negation(value):
+    if concepts & (_NEGATIVE | _NO_SMOKER) or is_negation(value):
         return "unclear" if flags & _POSITIVE_FLAGS else "negative"
     if flags & _POSITIVE_FLAGS:
         return "positive"

@@ -18,8 +18,9 @@ from fhir_mappings.products import listed
 from guideline.derive import course_of, last_order_of
 from guideline.doses import DoseState, Form, OrderedDose
 from guideline.facts import closure, vocabulary
-from guideline.record import Draft
+from guideline.record import Draft, RecordedOrder
 from guideline.tables import load_tables
+from guideline.words import day
 
 _ORDER_TYPES = ("MedicationRequest", "MedicationOrder")
 _MODIFIED = "the order carries a modifier that this service does not know"
@@ -163,7 +164,7 @@ def read_draft(order: DraftedOrder, pool: Pool, lists: Lists) -> Draft:
 def running_drafts(
     pool: Pool, lists: Lists, on: date, gap_days: int, *, perhaps: bool = False
 ) -> list[Draft]:
-    """The JAK inhibitors that the child is taking, each as a draft of its running order without a dose.
+    """The JAK inhibitors that the child is taking, each as a draft of its running order, with the dose of that.
 
     ``perhaps``: those too whose last order has ended on a day that is not on record, which may have been yesterday.
     """
@@ -185,7 +186,8 @@ def running_drafts(
                 matched_by_name=medicine_of(resource, pool).by_name,
                 form=Form.UNKNOWN,
                 modified_release=False,
-                dose=OrderedDose(DoseState.ABSENT),
+                # The dose of free text is no news to anybody who looks at the child: nothing is said of it.
+                dose=running.dose if running.dose.regimen is not None else OrderedDose(DoseState.ABSENT),
                 indication=indication.indication,
                 jia_category=indication.jia_category,
                 on_record=indication.on_record,
@@ -193,10 +195,20 @@ def running_drafts(
                 stopped=status_of(resource) == "stopped"
                 and not drafted_again
                 and (running.end is None or running.end < on),
-                notes=indication.notes,
+                notes=(*indication.notes, *_has_ended(running, gap_days)),
             )
         )
     return found
+
+
+def _has_ended(running: RecordedOrder, gap_days: int) -> tuple[str, ...]:
+    """That the order behind a course is over, for whoever reads what is said of the drug."""
+    if running.active or running.end is None:
+        return ()
+    return (
+        f"The last order of {running.drug} on record ended on {day(running.end)}; the drug counts as taken for "
+        f"{gap_days} days after it (site policy), as a prescription may be renewed late.",
+    )
 
 
 def fhir_version(order: Resource) -> FhirVersion:

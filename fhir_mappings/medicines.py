@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache
@@ -61,17 +60,18 @@ _WORD = re.compile(r"\w+")
 
 
 @cache
-def _names() -> Mapping[str, tuple[tuple[re.Pattern[str], str], ...]]:
-    """The names with their concepts, by the first word of each: only of words that stand in a text need be tried."""
+def _names() -> dict[str, tuple[tuple[str, str], ...]]:
+    """The names with their concepts, by their first word."""
     path = Path(__file__).with_name("names.csv")
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
     with path.open(encoding="utf-8", newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    found: dict[str, tuple[tuple[re.Pattern[str], str], ...]] = {}
-    for row in rows:
-        pattern = re.compile(rf"\b{re.escape(row['name'])}\b")
-        first = _WORD.match(row["name"])
-        assert first is not None, f"names.csv: {row['name']} begins with no letter or digit"
-        found[first[0]] = (*found.get(first[0], ()), (pattern, row["concept"]))
+        for row in csv.DictReader(handle):
+            first = _WORD.match(row["name"])
+            if first is None or not row["name"][-1:].isalnum():
+                raise ValueError(
+                    f"names.csv: {row['name']!r} must begin and end with a letter or digit; correct it"
+                )
+            found[first[0]] = (*found.get(first[0], ()), (row["name"], row["concept"]))
     return found
 
 
@@ -103,18 +103,17 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
     if isinstance(both, dict):  # R5, and STU3 drafts of some clients
         concept = concept or both.get("concept") or (both if "coding" in both or "text" in both else None)
     medication = pool.resolve(pointer, resource) if pointer is not None else None
-    if medication is not None and is_modified(medication):
-        medication = None  # FHIR forbids reading it
+    if medication is not None and (is_modified(medication) or _has_too_many_parts(medication)):
+        medication = None  # FHIR forbids reading the first
     holders = [concept]
     if medication is not None:
         holders.append(medication.get("code"))
         for part in [medication, *(p for p in [medication.get("product")] if isinstance(p, dict))]:
             for ingredient in listed(part.get("ingredient")):
                 if isinstance(ingredient, dict):
-                    holders.append(ingredient.get("itemCodeableConcept"))
-                    holders.append(
-                        ingredient.get("item") if isinstance(ingredient.get("item"), dict) else None
-                    )
+                    item = ingredient.get("item") if isinstance(ingredient.get("item"), dict) else None
+                    holders += [ingredient.get("itemCodeableConcept"), item]
+                    holders.append(_code_referred_to(ingredient, [medication, resource], pool))
     words = [word for holder in holders for word in texts(holder)]
     if isinstance(pointer, dict) and isinstance(pointer.get("display"), str):
         words.append(pointer["display"])
@@ -137,10 +136,29 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
             product = _of_printed_strength(product)
     nothing = concept is None and pointer is None
     named_by_class = any(_is_substance(holder) for holder in holders)
-    unresolved = pointer is not None and medication is None and not found
-    return Medicine(
-        found, by_name and bool(found), unresolved, product, nothing or not (coded or words or named_by_class)
-    )
+    silent = nothing or not (coded or words or named_by_class)
+    # A Medication that names nothing is as good as none.
+    unresolved = pointer is not None and not found and (medication is None or silent)
+    return Medicine(found, by_name and bool(found), unresolved, product, silent)
+
+
+MOST_INGREDIENTS = 50
+
+
+def _has_too_many_parts(medication: Resource) -> bool:
+    """No medicine has so many; each may have to be looked for among as many contained resources."""
+    inner = medication.get("product")
+    parts = [medication, inner if isinstance(inner, dict) else {}]
+    return any(len(listed(part.get("ingredient"))) > MOST_INGREDIENTS for part in parts)
+
+
+def _code_referred_to(ingredient: Resource, holders: list[Resource], pool: Pool) -> object:
+    """The code of the Substance or Medication that an ingredient is given as (R4; STU3 and R5 under ``item``)."""
+    item = ingredient.get("item")
+    inner = item.get("reference") if isinstance(item, dict) else None
+    pointer = ingredient.get("itemReference") or (inner if isinstance(inner, dict) else item)
+    found = next((there for holder in holders if (there := pool.resolve(pointer, holder)) is not None), None)
+    return None if found is None or is_modified(found) else found.get("code")
 
 
 def _is_substance(concept: object) -> bool:
@@ -177,13 +195,16 @@ def _is_a_medicine(concepts: frozenset[str]) -> bool:
 
 
 def _named(words: list[str]) -> frozenset[str]:
-    return frozenset(
-        concept
-        for word in map(str.lower, words)
-        for first in frozenset(_WORD.findall(word))
-        for pattern, concept in _names().get(first, ())
-        if pattern.search(word)
-    )
+    """The concepts whose names stand in the texts as whole words; one pass over each, however long it is."""
+    found: set[str] = set()
+    for text in words:
+        lowered = text.lower()
+        for word in _WORD.finditer(lowered):
+            for name, concept in _names().get(word[0], ()):
+                end = word.start() + len(name)
+                if lowered.startswith(name, word.start()) and not _WORD.match(lowered, end):
+                    found.add(concept)
+    return frozenset(found)
 
 
 _COMBINED = "combined-hormonal-contraceptive"

@@ -14,6 +14,7 @@ from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
+from fhir_mappings.answers import meaning_of
 from fhir_mappings.elements import (
     Resource,
     codings,
@@ -34,6 +35,7 @@ from fhir_mappings.validate import is_readable
 from guideline.facts import vocabulary
 from guideline.record import Reading, Unusable
 from guideline.values import Interval, Reason
+from guideline.words import plain
 
 _USABLE = ("final", "amended", "corrected")
 _COMPARATORS = {"<": (False, True), "<=": (False, False), ">": (True, True), ">=": (True, False)}
@@ -336,7 +338,7 @@ def _read(analyte: str, dated: _Dated, patient_id: str, today: date, *, alone: b
     if not is_readable(resource):
         return unusable(Reason.UNREADABLE, "it is not well-formed FHIR")
     quantity = part.get("valueQuantity")
-    if analyte in _VIRUS_LOADS and concepts_in(part.get("valueCodeableConcept")) & _NOT_DETECTED:
+    if analyte in _VIRUS_LOADS and not isinstance(quantity, dict) and _below_detection(part):
         return Reading(Interval(None, Decimal(0), high_open=True), min(on, today), source, alone=alone)
     if not isinstance(quantity, dict):
         return unusable(Reason.UNREADABLE, "it carries no numeric value")
@@ -345,7 +347,7 @@ def _read(analyte: str, dated: _Dated, patient_id: str, today: date, *, alone: b
         return unusable(Reason.UNREADABLE, "it carries no numeric value")
     converted = _converted(analyte, value, quantity)
     if isinstance(converted, Reason):
-        return unusable(converted, "its unit is missing or cannot be converted")
+        return unusable(converted, _why_not_converted(analyte, value, quantity))
     comparator = quantity.get("comparator")
     if comparator is not None and (not isinstance(comparator, str) or comparator not in _COMPARATORS):
         return unusable(Reason.COMPARATOR, "its comparator is not understood")
@@ -386,7 +388,33 @@ def _text(value: object) -> str | None:
 _VIRUS_LOADS = frozenset(
     {"bk-viral-load-blood", "bk-viral-load-urine", "jc-viral-load-blood", "jc-viral-load-urine"}
 )
-_NOT_DETECTED = frozenset({"result-not-detected", "result-negative"})
+_BELOW = re.compile(
+    r"<\s*L?LO[QD]\b|\bbelow (the )?(lower )?(limit|level) of (quantification|detection)\b", re.I
+)
+_INTERNATIONAL = re.compile(r"\bIU\b", re.I)
+_SHOWN_BELOW = Decimal(10) ** 12
+
+
+def _below_detection(part: Resource) -> bool:
+    """Whether a load without a number says that nothing was found, or less than can be measured."""
+    words = (part.get("valueString"), *texts(part.get("valueCodeableConcept")))
+    return meaning_of(part) == "negative" or any(isinstance(w, str) and _BELOW.search(w) for w in words)
+
+
+def _why_not_converted(analyte: str, value: Decimal, quantity: Mapping[str, Any]) -> str:
+    """The reason for the card; of a load in international units also its number, to be read by a person (A-28)."""
+    units = (_text(quantity.get("code")), _text(quantity.get("unit")))
+    if (
+        analyte in _VIRUS_LOADS
+        and 0 <= value < _SHOWN_BELOW
+        and any(u and _INTERNATIONAL.search(u) for u in units)
+    ):
+        return (
+            f"{plain(value)} in international units, which are not converted; ask the laboratory for copies"
+        )
+    return "its unit is missing or cannot be converted"
+
+
 _LOG_COPIES, _COPIES = "viral-load-log-copies", "viral-load-copies"
 
 

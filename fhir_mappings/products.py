@@ -241,7 +241,7 @@ _FORM_CODES: Mapping[str, tuple[Form, bool]] = {
 
 
 def _strengths_in(text: str) -> Iterator[_Strength]:
-    for found in _STRENGTH.finditer(_folded(text)):
+    for found in {found[0]: found for found in _STRENGTH.finditer(_folded(text))}.values():
         mg = Decimal(found["amount"]) * _UNIT_WORDS[found["unit"]][1]
         if mg <= 0:
             continue
@@ -257,6 +257,19 @@ def _strengths_in(text: str) -> Iterator[_Strength]:
             yield _Strength(mg, volume)
         elif per[0] is Kind.TABLET and volume == 1:
             yield _Strength(mg, None)
+
+
+def _until_they_differ(strengths: Iterable[_Strength]) -> list[_Strength]:
+    """Enough of them to tell whether they agree: the first, and the first that differs. A text may name a million."""
+    found: list[_Strength] = []
+    seen: set[_Strength] = set()
+    for strength in strengths:
+        if strength not in seen:
+            seen.add(strength)
+            found.append(strength)
+            if strength.key != found[0].key:
+                break
+    return found
 
 
 def _form_in(text: str) -> Form:
@@ -293,7 +306,7 @@ def read_product(
     strengths: dict[str, list[_Strength]] = {
         "product-code": [_Strength(row.strength_mg, row.per_ml) for row in rows],
         "medication-ingredient": [],
-        "words": [strength for text in words for strength in _strengths_in(text)],
+        "words": _until_they_differ(strength for text in words for strength in _strengths_in(text)),
     }
     note = None
     try:

@@ -9,6 +9,7 @@ from decimal import Decimal
 import msgspec
 
 from guideline.derive import NO, YES, Derived, course_of, egfr_below_floor, egfr_sum, facts_of
+from guideline.doses import DoseState, Form, OrderedDose
 from guideline.dosing import (
     Selection,
     band_crossed,
@@ -34,6 +35,7 @@ from guideline.evaluate import (
     unique,
 )
 from guideline.findings import (
+    Conclusion,
     DoseAdvice,
     Finding,
     Kind,
@@ -82,6 +84,25 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
     return _assessment(record, draft, tables, facts, tried, findings, dose, references, withheld)
 
 
+def conclude(facts: Facts, drug: str, tables: Tables) -> Conclusion:
+    """What follows from all facts of an assessment, without the record they were read from.
+
+    So that years later the facts alone account for what was said. ``tables`` are those that were tried then. Not
+    known here are the drafted dose beyond its facts (``verdict`` says ``absent``) and the days when checks are due.
+    """
+    draft = Draft("", drug, False, Form.ANY, False, _UNKNOWN_DOSE, facts["indication"], facts["jiaCategory"])
+    selection = select(tables, drug, facts)
+    tried = _try_tables(tables, drug, facts, "first") + _dose_table_rows(selection)
+    tried += _try_tables(tables, drug, facts, "after dose") + _try_tables(tables, drug, facts, "after last")
+    findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not Outcome.CLEAR])
+    dose, finding = _dose(draft, facts, selection, tried, _withheld_by(tried, findings, facts))
+    findings = findings if finding is None else _joined([*findings, finding])
+    return Conclusion(findings, dose, _traces(tried, tables, drug, facts))
+
+
+_UNKNOWN_DOSE = OrderedDose(DoseState.ABSENT, None)
+
+
 def _asks_for_less(row: Row) -> bool:
     """Whether less than the row's dose may be right: then only a draft above the row is faulted."""
     return row.reduces or row.interrupts or row.withholds == "dose"
@@ -90,10 +111,20 @@ def _asks_for_less(row: Row) -> bool:
 def watch(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
     """What the guideline says of a running treatment (no order is being drafted, so no dose is given).
 
-    ``draft`` stands for the running order; only the tables that watch a treatment are tried, and of what they say
-    only what a clinician should act on or know is unchecked.
+    ``draft`` stands for the running order, with its dose; only the tables that watch a treatment are tried, and of
+    what they say only what a clinician should act on or know is unchecked. Where the running dose is not that of the
+    row, the row of today's age, weight and eGFR is given as text.
     """
-    return _partly(record, draft, tables, policy, lambda table: table.view)
+    derived = _derived(record, draft, tables, policy)
+    selection = select(tables, draft.drug, derived.facts)
+    return _partly(record, draft, tables, policy, lambda table: table.view, derived=derived, row=selection)
+
+
+def _row_of_today(derived: Derived, selection: Selection) -> tuple[ReferenceDose, ...]:
+    if selection.row is None or selection.regimen is None or selection.outside:
+        return ()
+    each = per_kg(selection.regimen, derived.facts["weight"])
+    return (ReferenceDose(selection.row.id, "The guideline's row today", selection.regimen, each),)
 
 
 def assess_beyond(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
@@ -123,23 +154,42 @@ def _partly(
     wanted: Callable[[Table], bool],
     *,
     every: bool = False,
+    derived: Derived | None = None,
+    row: Selection | None = None,
 ) -> OrderAssessment:
-    derived = _derived(record, draft, tables, policy)
+    """The ``wanted`` tables alone; those about the running dose only where its ``row`` is given."""
+    derived = derived or _derived(record, draft, tables, policy)
     facts = derived.facts
     chosen = Tables(tuple(table for table in tables.all if wanted(table)))
     tried = _try_tables(chosen, draft.drug, facts, "first")
+    references: tuple[ReferenceDose, ...] = ()
+    if row is not None:
+        no_row = any(t.outcome is Outcome.HIT for t in _rows_that_bar(tables, draft.drug, facts))
+        reduced = any(t.outcome is Outcome.HIT and _asks_for_less(t.row) for t in tried)
+        facts = {**facts, **check_facts(derived, draft, tables, row, no_row=no_row, reduced=reduced)}
+        if isinstance(facts["verdict"], Known) and row.answer is not None:
+            # No dose card shows what chose the row, so that the finding has to.
+            facts["verdict"] = msgspec.structs.replace(facts["verdict"], evidence=row.answer.evidence)
+        compared = _try_tables(chosen, draft.drug, facts, "after view")
+        tried += compared
+        if any(t.outcome is Outcome.HIT for t in compared):
+            references = _row_of_today(derived, row)
     facts = {**facts, "interruption": _interruption(tried, draft, running_total(derived.course))}
     tried += _try_tables(chosen, draft.drug, facts, "after last")
     findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not _CLEAR])
     worth = tuple(f for f in findings if every or _matters(f))
-    return _assessment(record, draft, chosen, facts, tried, worth, None, (), ())
+    return _assessment(record, draft, chosen, facts, tried, worth, None, references, ())
 
 
 def _matters(finding: Finding) -> bool:
-    """Whether a finding is worth a card where nobody asked: not a mere note, not a gap behind a mere note."""
-    return finding.severity is not Severity.INFO or (
-        finding.kind is not Kind.NOTE and finding.outcome is not Outcome.CANNOT_ASSESS
-    )
+    """Whether a finding is worth a card where no JAK inhibitor is drafted: not a mere note, nor a gap behind one.
+
+    A note on what is being drafted is (a progestogen-only pill, PREG-04).
+    """
+    if finding.severity is not Severity.INFO:
+        return True
+    drafted = any(e.fact == "drafts" for e in finding.evidence)
+    return finding.outcome is not Outcome.CANNOT_ASSESS and (finding.kind is not Kind.NOTE or drafted)
 
 
 def _assessment(
@@ -165,7 +215,7 @@ def _assessment(
         egfr=egfr_sum(facts["egfr"]) if draft.drug == "baricitinib" else None,
         notes=(*record.notes, *draft.notes),
         facts=facts,
-        trace=lambda: tuple(_trace(t) for t in (*tried, *_other_dose_rows(tables, draft.drug, facts, tried))),
+        trace=lambda: _traces(tried, tables, draft.drug, facts),
     )
 
 
@@ -278,6 +328,17 @@ def _try_row(table: Table, row: Row, facts: Facts) -> Tried:
     if table.speaks_for == "indication":
         causes = tuple(c for c in causes if c.fact == "indication") or causes
     return Tried(table, row, _CANNOT_ASSESS, Answer(None, causes, answer.evidence, (), decided))
+
+
+def _rows_that_bar(tables: Tables, drug: str, facts: Facts) -> list[Tried]:
+    """The rows by which no dose row counts at all (``withholds: row``), as they stand for these facts."""
+    return [
+        _try_row(table, row, facts)
+        for table in tables.of(drug)
+        if table.stage == "first" and not table.is_dose_table
+        for row in table.rows
+        if row.withholds == "row"
+    ]
 
 
 def _dose_table_rows(selection: Selection) -> list[Tried]:
@@ -446,11 +507,10 @@ def _dose(
     return advice, finding
 
 
+def _traces(tried: list[Tried], tables: Tables, drug: str, facts: Facts) -> tuple[Trace, ...]:
+    return tuple(_trace(t) for t in (*tried, *_other_dose_rows(tables, drug, facts, tried)))
+
+
 def _trace(tried: Tried) -> Trace:
-    return Trace(
-        table=tried.table.name,
-        row=tried.row.id,
-        outcome=tried.outcome,
-        rule=tried.row.rule,
-        decided_by=tried.answer.decided_by,
-    )
+    row = tried.row
+    return Trace(tried.table.name, row.id, tried.outcome, row.rule, tried.answer.decided_by)

@@ -130,6 +130,15 @@ class Trace(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What follows from the facts of an assessment alone."""
+
+    findings: tuple[Finding, ...]
+    dose: DoseAdvice | None
+    traces: tuple[Trace, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EgfrSum:
     """The eGFR calculation with its numbers, so that the reader can check it."""
 

@@ -467,7 +467,9 @@ def overweight(on_record: Fact, weight: Fact, height: Fact, bmi: Fact, record: R
         return on_record
     value = _bmi(weight, height, bmi)
     birth = record.birth
-    if value is None or isinstance(birth, Cause):
+    if isinstance(birth, Cause):
+        return Missing((birth,))
+    if value is None:
         causes = tuple(c for f in (weight, height) if not isinstance(f, Known) for c in f.causes)
         return Missing(causes) if causes else on_record
     sex = record.sex.value if isinstance(record.sex, Known) and isinstance(record.sex.value, str) else None

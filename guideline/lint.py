@@ -334,6 +334,8 @@ def _twins(tables: Tables) -> Iterator[str]:
     for (table, row), (other, twin) in itertools.combinations(spoken, 2):
         if row.id != twin.id or not set(table.drugs) & set(other.drugs):
             continue
+        if (table.stage == "after view") != (other.stage == "after view") and not (table.view and other.view):
+            continue  # a running dose is judged where no order is being drafted, a drafted one nowhere else
         both = f"{_place(table, row)} ({_conditions(row)}) and {_place(other, twin)} ({_conditions(twin)})"
         if (row, table.applies) == (twin, other.applies):
             yield f"{both}: the same row twice; remove one"

@@ -56,8 +56,8 @@ _ALSO = "the other face of the statement withholds as well"
 _A_NOTE = "a mere note is not told where no order is drafted"
 _ON_TREATMENT = "on treatment another statement has the same condition and interrupts (ruling 9)"
 _CRITICAL = (
-    "a hit is critical and withholds by itself (ruling 2); unknown medicines leave the row on tuberculosis unassessed, "
-    "which makes the dose provisional as well"
+    "a critical row withholds by itself, and bars by itself while it is unknown (rulings 2 and 3); PREG-04 has the same "
+    "condition and keeps a lower draft from being faulted"
 )
 EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("TOFA-ALC", "TOFA-ALC-03", "condition lymphocytesPersist no dropped"): _OUTRANKED,

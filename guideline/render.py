@@ -170,6 +170,8 @@ def _scope(table: Table) -> Iterator[str]:
         yield "A second table to compare with; its doses are not suggested."
     if table.stage == "after dose":
         yield "Compares the drafted dose with the row."
+    if table.stage == "after view":
+        yield "Compares the running dose with the row, where no order is being drafted."
     for fact, use in table.stale.items():
         yield _STALE[use].format(vocabulary()[fact].title)
     if table.view:

@@ -11,7 +11,7 @@ from typing import Any
 
 from guideline.derive import Course
 from guideline.policy import Policy
-from guideline.record import Reading, Record
+from guideline.record import Reading, Record, Unusable
 from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Reason
 from guideline.yaml_text import read_yaml
 
@@ -73,32 +73,52 @@ def due_dates(drug: str, start: date, policy: Policy) -> dict[str, date]:
 def schedule_facts(
     record: Record, drug: str, course: Course, clock: date | None, policy: Policy
 ) -> dict[str, Fact]:
-    """``visit``, ``visitState``, ``lipidState`` and ``bkState``.
+    """``visit``, ``visitState``, ``lipidVisit``, ``lipidState`` and ``bkState``.
 
     ``clock`` is the day that the visits count from; virus screening counts from the start of the course (A-27).
     """
     plan = plan_of(drug)
     if plan is None or course.running is None:
         idle: Fact = Known(NOT_DUE)
-        return {"visit": Known(NONE), "visitState": idle, "lipidState": idle, "bkState": idle}
-    visit, state = _visits(record, plan, clock, policy)
+        none: Fact = Known(NONE)
+        return {
+            "visit": none,
+            "visitState": idle,
+            "lipidVisit": none,
+            "lipidState": idle,
+            "bkState": idle,
+        }
+    visit, state = _visits(record, plan, plan.needed, clock, policy)
+    lipid_visit: Fact = Known(NONE)
+    if plan.lipids_repeat:
+        lipid_visit, lipid_state = _visits(record, plan, _LIPIDS, clock, policy)
+    else:
+        lipid_state = _lipids(record, plan, clock, policy)
     return {
         "visit": visit,
         "visitState": state,
-        "lipidState": _lipids(record, plan, clock, policy),
+        "lipidVisit": lipid_visit,
+        "lipidState": lipid_state,
         "bkState": _viruses(record, plan, course.start, policy),
     }
+
+
+_LIPIDS = ("cholesterol", "triglycerides")
 
 
 def _unknown_start() -> tuple[Cause, ...]:
     return (Cause("courseStart", Reason.ABSENT, "the start of the course is not on record"),)
 
 
-def _dates(record: Record, fact: str, since: date | None) -> list[date]:
-    """The days of usable results of one analyte, newest first, back to the start of the course."""
+def _dates(record: Record, fact: str, since: date | None, *, of_any_unit: bool = False) -> list[date]:
+    """The days of usable results of one analyte, newest first, back to the start of the course.
+
+    ``of_any_unit``: those too whose unit cannot be converted, since the test has been done.
+    """
     found = []
     for reading in record.series.get(fact) or ():
-        if isinstance(reading, Reading):
+        done = of_any_unit and isinstance(reading, Unusable) and reading.reason is Reason.UNUSABLE_UNIT
+        if reading.on is not None and (done or isinstance(reading, Reading)):
             if since is not None and reading.on < since:
                 break
             found.append(reading.on)
@@ -125,13 +145,16 @@ def newest_set(dates: Mapping[str, list[date]], within: int) -> date | None:
     return None
 
 
-def _visits(record: Record, plan: Plan, clock: date | None, policy: Policy) -> tuple[Fact, Fact]:
-    dates = {fact: _dates(record, fact, clock) for fact in plan.needed}
+def _visits(
+    record: Record, plan: Plan, needed: tuple[str, ...], clock: date | None, policy: Policy
+) -> tuple[Fact, Fact]:
+    """The first visit whose set of the ``needed`` results is lacking, else the interval phase; and its state."""
+    dates = {fact: _dates(record, fact, clock) for fact in needed}
     last = newest_set(dates, policy.days("monitoring.set_within"))
-    gaps = _gaps(record, [fact for fact in plan.needed if not dates[fact]])
+    gaps = _gaps(record, [fact for fact in needed if not dates[fact]])
     if last is None and gaps:
         return Missing(gaps), Missing(gaps)
-    seen = (Evidence("courseStart", "last complete set", on=last),) if last is not None else ()
+    seen = (Evidence("monitoring", "last complete set", on=last),) if last is not None else ()
     if clock is None:
         state = OVERDUE if last is None else _interval_state(record.on, last, policy)
         causes = _unknown_start()
@@ -140,7 +163,7 @@ def _visits(record: Record, plan: Plan, clock: date | None, policy: Policy) -> t
     for name, days in plan.visits.items():
         due = clock + timedelta(days=days)
         if last is None or last < due - early:
-            evidence = (Evidence("courseStart", f"{name.replace('-', ' ')} due", on=due), *seen)
+            evidence = (Evidence("monitoring", f"{name.replace('-', ' ')} due", on=due), *seen)
             if record.on < due:
                 return Known(name, evidence), Known(NOT_DUE, evidence)
             overdue = (record.on - due).days > late
@@ -158,20 +181,18 @@ def _interval_state(on: date, last: date, policy: Policy) -> str:
 
 
 def _lipids(record: Record, plan: Plan, clock: date | None, policy: Policy) -> Fact:
-    facts = ("cholesterol", "triglycerides")
-    dates = {fact: _dates(record, fact, clock) for fact in facts}
-    gaps = _gaps(record, [fact for fact in facts if not dates[fact]])
+    """Whether the one lipid profile of the first weeks is lacking."""
+    dates = {fact: _dates(record, fact, clock) for fact in _LIPIDS}
+    gaps = _gaps(record, [fact for fact in _LIPIDS if not dates[fact]])
     if gaps:
         return Missing(gaps)
     if clock is None:
         return Doubtful(NOT_DUE, _unknown_start())
     first = clock + timedelta(days=plan.lipids_from) - timedelta(days=policy.days("monitoring.early_by"))
     if all(any(day >= first for day in each) for each in dates.values()):
-        last = min(max(each) for each in dates.values())
-        seen = (Evidence("cholesterol", "last lipid profile", on=last),)
-        return Known(_interval_state(record.on, last, policy), seen) if plan.lipids_repeat else Known(NOT_DUE)
+        return Known(NOT_DUE)
     days = (record.on - clock).days
-    due = Evidence("courseStart", "lipids due", on=clock + timedelta(days=plan.lipids_due))
+    due = Evidence("monitoring", "lipids due", on=clock + timedelta(days=plan.lipids_due))
     if days > plan.lipids_by:
         return Known(OVERDUE, (due,))
     return Known(DUE if days >= plan.lipids_due else NOT_DUE, (due,))
@@ -180,18 +201,18 @@ def _lipids(record: Record, plan: Plan, clock: date | None, policy: Policy) -> F
 def _viruses(record: Record, plan: Plan, clock: date | None, policy: Policy) -> Fact:
     if plan.viruses_by is None:
         return Known(NOT_DUE)
-    dates = {fact: _dates(record, fact, clock) for fact in plan.viruses}
+    dates = {fact: _dates(record, fact, clock, of_any_unit=True) for fact in plan.viruses}
     gaps = _gaps(record, [fact for fact in plan.viruses if not dates[fact]])
     if gaps:
         return Missing(gaps)
     oldest = min((max(each) for each in dates.values() if each), default=None)
     if all(dates.values()) and oldest is not None:
-        seen = (Evidence("bkBloodLoad", "last BK and JC set", on=oldest),)
+        seen = (Evidence("monitoring", "last BK and JC set", on=oldest),)
         return Known(_interval_state(record.on, oldest, policy), seen)
     if clock is None:
         return Doubtful(OVERDUE, _unknown_start())
     days = (record.on - clock).days
-    seen = (Evidence("bkBloodLoad", "first BK and JC set due", on=clock + timedelta(days=plan.viruses_by)),)
+    seen = (Evidence("monitoring", "first BK and JC set due", on=clock + timedelta(days=plan.viruses_by)),)
     if days > policy.days("monitoring.interval_late_after"):
         return Known(OVERDUE, seen)
     return Known(DUE if days >= plan.viruses_by else NOT_DUE, seen)

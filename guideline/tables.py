@@ -82,8 +82,8 @@ class Table:
     ``stale`` says per column what a doubtful value may do there: "use" it, or use it and mark the dose
     "provisional"; by default it counts for caution only. ``view`` tables also watch a running treatment;
     ``beyond`` tables also judge a drafted order of something else for a child on a JAK inhibitor. ``stage`` says when
-    a table is tried: first, after the dose row is known, or after all others. ``fingerprint`` changes with
-    everything that a reader of the table signs for (``sign_off.py``).
+    a table is tried: first, after the dose row is known (of a draft, or of a running treatment), or after all
+    others. ``fingerprint`` changes with everything that a reader of the table signs for (``sign_off.py``).
     """
 
     name: str

@@ -52,14 +52,18 @@ def watch_facts(
     return found
 
 
+_MEASURED = (Reason.UNUSABLE_UNIT, Reason.UNREADABLE, Reason.IMPLAUSIBLE, Reason.COMPARATOR)
+"""Why a result that is there cannot be used."""
+
+
 def bk_concern(facts: Mapping[str, Fact]) -> Fact:
     """Whether the rows on BK load concern this child (A-03): a load was measured, or one is due and lacking.
 
     A load on record counts in any indication and at a start too; where none is on record, only the children who are
-    to be screened are asked for one, and not before it is due.
+    to be screened are asked for one, and not before it is due or there are signs of renal involvement.
     """
     load = facts["bkBloodLoad"]
-    if not isinstance(load, Missing):
+    if not isinstance(load, Missing) or any(cause.reason in _MEASURED for cause in load.causes):
         return Known(YES)
     indication = facts["indication"]
     screened = h.any_of(
@@ -71,7 +75,9 @@ def bk_concern(facts: Mapping[str, Fact]) -> Fact:
         )
     )
     state = facts["bkState"]
-    if h.is_no(screened) or (isinstance(state, Known) and state.value == NOT_DUE):
+    due = not (isinstance(state, Known) and state.value == NOT_DUE)
+    # Signs of renal involvement ask for a load at any time.
+    if h.is_no(screened) or not (due or h.is_yes(facts["bkSigns"])):
         return Known(NO)
     return Known(YES) if h.is_yes(screened) else screened
 

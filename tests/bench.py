@@ -50,6 +50,7 @@ from bench_servers import (
     service,
     service_with_both,
     tree,
+    use_run_environment,
 )
 
 from cds_service.runtime import utc_today
@@ -408,6 +409,15 @@ def main() -> None:
     parser.add_argument("--scaling", action="store_true", help="by number of workers and kind of store")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each span of --scaling")
     options = parser.parse_args()
+    if not options.profile:
+        if not Path("/proc/self/task").exists():
+            sys.exit(
+                "bench: the CPU time of other processes is read from /proc, which Linux has; use --profile here"
+            )
+        try:
+            use_run_environment()
+        except NotHere as reason:
+            say(f"measured in the environment of this command: {reason}")
     chosen = (profile, options.profile), (soak, options.soak), (scaling, options.scaling)
     next((mode for mode, wanted in chosen if wanted), compare)(options)
 

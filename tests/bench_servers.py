@@ -28,8 +28,8 @@ ROOT = Path(__file__).parent.parent
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 ISSUER = "https://ehr.example.org/bench"
-HEALTHCHAIN = ROOT / ".bench" / "healthchain"
-HEALTHCHAIN_VERSION = "0.16.1"
+ENVIRONMENTS = ROOT / ".bench"
+PEER = "healthchain==0.16.1"
 
 
 class NotHere(Exception):
@@ -60,6 +60,42 @@ class Running:
     def memory(self, field_: str) -> int:
         """The largest worker's ``VmHWM`` (peak) or ``VmRSS`` (now), in bytes."""
         return max(memory_bytes(pid, field_) for pid in self.workers())
+
+
+class Python:
+    """Which interpreter runs floor and service: this one, or that of an environment with the service's needs alone."""
+
+    path = sys.executable
+
+
+def use_run_environment() -> None:
+    """Measures what an installation has. Tools of developers make some libraries load more, and start later.
+
+    Raises:
+        NotHere: the packages of the lock file cannot be installed.
+    """
+    Python.path = environment("run", "--require-hashes", "-r", str(ROOT / "requirements.lock"))
+
+
+def environment(name: str, *wanted: str) -> str:
+    """The interpreter of an environment in ``.bench``, made where it is missing or the lock file is newer.
+
+    Raises:
+        NotHere: it cannot be made.
+    """
+    folder = ENVIRONMENTS / name
+    python, made = folder / "bin" / "python", folder / ".made"
+    if not made.exists() or made.stat().st_mtime < (ROOT / "requirements.lock").stat().st_mtime:
+        steps = [
+            [sys.executable, "-m", "venv", "--clear", str(folder)],
+            [*(str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"), *wanted],
+        ]
+        for step in steps:
+            done = subprocess.run(step, capture_output=True, text=True)
+            if done.returncode:
+                raise NotHere(f"{name} cannot be installed: {done.stderr.strip()[-300:]}")
+        made.touch()
+    return str(python)
 
 
 def tree(pid: int) -> list[int]:
@@ -129,13 +165,13 @@ def started(
 @contextmanager
 def floor() -> Iterator[Running]:
     port = free_port()
-    with started("floor", [sys.executable, str(ROOT / "tests/bench_floor.py"), str(port)], port, {}) as it:
+    with started("floor", [Python.path, str(ROOT / "tests/bench_floor.py"), str(port)], port, {}) as it:
         yield it
 
 
 def _serve(port: int, workers: int, *more: str) -> list[str]:
     return [
-        *(sys.executable, "-m", "cds_service.cli", "serve", "--host", "127.0.0.1", "--port", str(port)),
+        *(Python.path, "-m", "cds_service.cli", "serve", "--host", "127.0.0.1", "--port", str(port)),
         *("--workers", str(workers), "--threads", "2", *more),
     ]
 
@@ -155,9 +191,8 @@ def service_with_both(
 ) -> Iterator[Running]:
     """The whole service with authentication and audit; ``store``: the URL of its database, else SQLite on disk."""
     port = free_port()
-    disk = ROOT / ".bench"
-    disk.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=disk) as folder:
+    ENVIRONMENTS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=ENVIRONMENTS) as folder:
         address = f"http://127.0.0.1:{port}"
         environment, sign = make_site(Path(folder), address, store or f"sqlite:///{folder}/store.sqlite")
         with started(name, _serve(port, workers), port, environment) as it:
@@ -210,19 +245,8 @@ def healthchain() -> Iterator[Running]:
     Raises:
         NotHere: it cannot be installed, or does not start.
     """
-    python = HEALTHCHAIN / "bin" / "python"
-    ready = HEALTHCHAIN / ".ready"
-    if not ready.exists():
-        steps = [
-            [sys.executable, "-m", "venv", str(HEALTHCHAIN)],
-            [*(str(python), "-m", "pip", "install", "-q"), f"healthchain=={HEALTHCHAIN_VERSION}"],
-        ]
-        for step in steps:
-            done = subprocess.run(step, capture_output=True, text=True)
-            if done.returncode:
-                raise NotHere(f"healthchain cannot be installed: {done.stderr.strip()[-300:]}")
-        ready.touch()
+    python = environment("healthchain", PEER)
     port = free_port()
-    command = [str(python), str(ROOT / "tests/bench_healthchain.py"), str(port)]
+    command = [python, str(ROOT / "tests/bench_healthchain.py"), str(port)]
     with started("healthchain", command, port, {}, "/cds/cds-services") as it:
         yield it

@@ -290,6 +290,23 @@ def hook_request(
     }
 
 
+def view(prefetch: Json, on: str = AS_OF) -> list[Json]:
+    """The cards on opening the chart of the child of ``prefetch``."""
+    request = {
+        "hook": "patient-view",
+        "hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea",
+        "context": {"patientId": "p1", "userId": "Practitioner/x"},
+        "prefetch": prefetch,
+        "extension": {"org.jaki-cds": {"asOf": on}},
+    }
+    response = client().post(
+        "/cds-services/jaki-patient-view", data=write_json(request), content_type="application/json"
+    )
+    assert response.status_code == 200, response.get_json()
+    found: list[Json] = read_json(response.data)["cards"]
+    return found
+
+
 @cache
 def client() -> FlaskClient:
     """A test client of the service in demo mode, made once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -79,6 +80,6 @@ def cluster(*, durable: bool = False) -> Iterator[str]:
         yield f"postgresql://jaki@/postgres?host={folder}"
     finally:
         if server is not None:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # does not wait for those who are connected
             server.wait(20)
         shutil.rmtree(folder, ignore_errors=True)

@@ -223,7 +223,11 @@ def test_a_provisional_dose(child: str) -> None:
     assert found["provisional"] is True
 
 
-VIEWS = {"jia-overdue-bloods": "TOFA-MON-03", "jia-shingles-on-treatment": "ZOST-01"}
+VIEWS = {
+    "jia-band-crossed": "TOFA-DOSE-08",
+    "jia-overdue-bloods": "TOFA-MON-03",
+    "jia-shingles-on-treatment": "ZOST-01",
+}
 
 
 def test_opening_a_chart(client: FlaskClient) -> None:

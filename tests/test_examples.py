@@ -39,6 +39,7 @@ COVERED = (
     "monitoring.yaml",
     "renal.yaml",
     "risks.yaml",
+    "running_dose.yaml",
     "screening.yaml",
     "start_bloods.yaml",
     "tofacitinib.yaml",

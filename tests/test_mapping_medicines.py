@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import Any
 
 import pytest
@@ -24,6 +26,11 @@ from builders import (
     prefetch_of,
     texts,
 )
+from hypothesis import given as for_all
+from hypothesis import strategies as st
+
+from cds_service.case import MOST_DRAFTS
+from fhir_mappings import medicines
 
 BY_NAME = "recognised by its name"
 
@@ -206,6 +213,38 @@ REFERENCES: dict[str, tuple[Json, Json | None]] = {
         {"medicationReference": {"reference": "Medication/m1"}},
         {"resourceType": "Medication", "id": "m1", "product": {"ingredient": [{"item": MEDICATION["code"]}]}},
     ),
+    "by an ingredient that is a contained Substance": (
+        {"medicationReference": {"reference": "Medication/m1"}},
+        {
+            "resourceType": "Medication",
+            "id": "m1",
+            "contained": [{"resourceType": "Substance", "id": "s", "code": concept("1357536", RXNORM)}],
+            "ingredient": [{"itemReference": {"reference": "#s"}}],
+        },
+    ),
+    "by an ingredient that is contained in the order": (
+        {
+            "medicationReference": {"reference": "#m1"},
+            "contained": [
+                {
+                    "resourceType": "Medication",
+                    "id": "m1",
+                    "ingredient": [{"itemReference": {"reference": "#s"}}],
+                },
+                {"resourceType": "Substance", "id": "s", "code": concept("1357536", RXNORM)},
+            ],
+        },
+        None,
+    ),
+    "by an ingredient by reference, R5": (
+        {"medication": {"reference": {"reference": "Medication/m1"}}},
+        {
+            "resourceType": "Medication",
+            "id": "m1",
+            "contained": [{"resourceType": "Substance", "id": "s", "code": concept("1357536", RXNORM)}],
+            "ingredient": [{"item": {"reference": {"reference": "#s"}}}],
+        },
+    ),
     "by the words of the reference": (
         {"medicationReference": {"reference": "Medication/gone", "display": "tofacitinib 5 mg"}},
         None,
@@ -268,8 +307,21 @@ GONE = {"reference": "Medication/gone"}
         {"medicationReference": {"reference": 5}},
         {"medicationReference": {"identifier": {"value": "1"}}},
         {"medication": {"reference": GONE}},
+        *(
+            {
+                "medicationReference": {"reference": "#m"},
+                "contained": [{"resourceType": "Medication", "id": "m"} | more],
+            }
+            for more in (
+                {},
+                {"code": {"coding": []}},
+                {"ingredient": [{"itemReference": {"reference": "#gone"}}]},
+                {"ingredient": [{"itemReference": {"reference": "#m"}}]},
+                {"ingredient": [{"itemCodeableConcept": MEDICATION["code"]}] * 51},
+            )
+        ),
     ],
-    ids=str,
+    ids=lambda members: str(members)[:120],
 )
 def test_nothing_can_be_said_where_no_drug_can_be_had(members: Json) -> None:
     drafted = draft("tofacitinib", 4, medicationCodeableConcept=None) | members
@@ -351,3 +403,49 @@ def test_allergies_to_a_component(code: Json, severity: str | None) -> None:
         cards(hook_request([draft("tofacitinib", 4)], prefetch_of() | {"allergies": bundle(allergy)}))
     )
     assert found.get("TOFA-CI-01", {}).get("severity") == severity
+
+
+# --- long texts and many drafts -----------------------------------------------------------------------------
+
+
+NAMES = sorted({name for known in medicines._names().values() for name, _ in known})
+
+
+@for_all(
+    st.lists(st.sampled_from([*NAMES, "a", "ß", "2", "_", "-", " ", "(", ",", "\n"]), max_size=12).map(
+        "".join
+    )
+)
+def test_names_are_found_as_whole_words(text: str) -> None:
+    concepts = {name: concept for known in medicines._names().values() for name, concept in known}
+    expected = {concepts[name] for name in NAMES if re.search(rf"\b{re.escape(name)}\b", text.lower())}
+    assert medicines._named([text]) == expected
+
+
+LONG = {
+    "strengths": "tofacitinib " + "1 mg/mL " * 25_000,
+    "different strengths": "tofacitinib " + "".join(f"{n} mg/mL " for n in range(1, 20_000)),
+    "digits": "tofacitinib " + "1" * 200_000,
+    "blanks": "tofacitinib " + " " * 200_000 + "x",
+    "names": "methotrexate ciclosporin " * 8_000 + "tofacitinib",
+}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG)
+def test_http_2_a_long_name_is_read_in_its_one_pass(text: str) -> None:
+    request = hook_request([draft("tofacitinib", 4, medicationCodeableConcept={"text": text})])
+    start = time.process_time()
+    assert drug_of(cards(request)) == "tofacitinib"
+    assert time.process_time() - start < 1.0
+
+
+def test_http_2_more_drafts_than_anybody_signs_are_refused_whole() -> None:
+    many = [draft("tofacitinib", 4, id_=f"d{n}") for n in range(MOST_DRAFTS + 1)]
+    response = post(hook_request(many))
+    assert response.status_code == 413
+    assert "several calls" in response.get_json()["issue"][0]["diagnostics"]
+    others = [
+        draft("tofacitinib", id_=f"d{n}", medicationCodeableConcept={"text": "paracetamol"})
+        for n in range(150)
+    ]
+    assert post(hook_request(others)).get_json() == {"cards": []}

@@ -412,7 +412,9 @@ MOMENTS = {
 
 @pytest.mark.parametrize(("times", "barred"), MOMENTS.values(), ids=MOMENTS)
 @pytest.mark.parametrize("step", [1, -1], ids=["as it came", "turned round"])
-def test_of_results_of_one_moment_the_worse_one_warns(times: tuple[str, str], barred: bool, step: int) -> None:
+def test_of_results_of_one_moment_the_worse_one_warns(
+    times: tuple[str, str], barred: bool, step: int
+) -> None:
     bloods = {fact: value for fact, value in HEALTHY.items() if fact != "haemoglobin"}
     found = ask(draft("tofacitinib", 4), bloods=bloods, results=bled(*times)[::step])
     assert ("TOFA-INIT-01" in findings(found)) is barred

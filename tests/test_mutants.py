@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -13,9 +15,10 @@ from test_examples import COVERED, FOLDER
 
 from guideline import mutate
 from guideline.cells import Choice
-from guideline.examples import read_examples
+from guideline.examples import Example, read_examples
+from guideline.findings import OrderAssessment, Outcome
 from guideline.mutate import CHANGE, DROP, FLIP, MOVE, SWAP, Mutant, mutants, run
-from guideline.tables import load_tables, raw_tables
+from guideline.tables import Tables, build_table, load_tables, raw_tables
 
 RAW = raw_tables()
 DOSES = ("start_bloods.yaml",)
@@ -87,6 +90,37 @@ def test_excuses_are_of_changes_that_are_made() -> None:
         patch.setattr(mutate, "EXCUSED", {})
         made = {(m.table, row, m.what) for m in mutants(RAW) for row in m.rows}
     assert excused <= made
+
+
+FLAGS = sorted(excuse for excuse in mutate.EXCUSED if excuse[2].startswith("without "))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("table", "row", "what"), FLAGS, ids=["-".join(flag) for flag in FLAGS])
+def test_an_excused_flag_changes_no_word_for_any_child_of_the_examples(table: str, row: str, what: str) -> None:
+    """The reason of the excuse, proved: with and without the flag the whole assessment is the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mutate, "EXCUSED", {})
+        changed = [m for m in mutants(RAW) if (m.table, m.what) == (table, what) and row in m.rows]
+    assert changed
+    concerned = [(e, said) for e, said in _assessed() if row in {f.id for f in said.findings}]
+    assert any(f.id == row and f.outcome is Outcome.HIT for _, said in concerned for f in said.findings)
+    for mutant in changed:
+        other = build_table(mutant.entry, mutant.file)
+        without = Tables(tuple(other if each.name == table else each for each in load_tables().all))
+        for example, said in concerned:
+            assert _told(example.assessed(without)) == _told(said), example.name
+
+
+@cache
+def _assessed() -> tuple[tuple[Example, OrderAssessment], ...]:
+    return tuple((example, example.assessed(load_tables())) for example in read_examples(FOLDER))
+
+
+def _told(assessed: OrderAssessment) -> OrderAssessment:
+    """What a reader sees of an assessment: not its facts, nor the order of reasons, nor whether a table is signed."""
+    findings = tuple(replace(finding, reviewed=False) for finding in assessed.findings)
+    return replace(assessed, findings=findings, facts={}, withheld_by=tuple(sorted(assessed.withheld_by)))
 
 
 def small(**changes: Any) -> dict[str, Any]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import resource
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -14,10 +18,24 @@ from xml.etree import ElementTree
 import pytest
 import requests
 import responses
+from generated_requests import generated
 
 from cds_service.cli import main as jaki_cds
 from cds_service.compare import differences, with_placeholders
-from cds_service.replay import BAR_WIDTH, in_process, main
+from cds_service.json_reader import write_json
+from cds_service.replay import (
+    BAR_WIDTH,
+    CHUNK,
+    PARTS_AHEAD,
+    Bar,
+    Case,
+    Result,
+    _in_order,
+    find_cases,
+    in_process,
+    main,
+)
+from cds_service.services import SERVICES
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 OVER = SAMPLES / "tofa-dose-03-adult-dose"
@@ -258,6 +276,10 @@ def capture(folder: Path, *, as_text: bool = False) -> Json:
     return {"request": json.loads(request), "response": json.loads(answer)}
 
 
+def one_line(folder: Path) -> str:
+    return json.dumps(capture(folder)["request"])
+
+
 def lines(path: Path, *values: object) -> Path:
     path.write_text("".join(json.dumps(value) + "\n" for value in values), "utf-8")
     return path
@@ -300,6 +322,91 @@ def test_a_long_run_keeps_the_order_over_several_processes(
     assert said[:3] == [f"ok      {path}:1", f"DIFFERS {path}:2", f"answer  {path}:3: no cards"]
 
 
+def test_only_a_few_parts_are_read_ahead(tmp_path: Path) -> None:
+    """However long the file: cases are read when there is room, and their answers come in order."""
+    read: list[str] = []
+    path = lines(tmp_path / "calls.ndjson", *[{}] * 40 * CHUNK)
+
+    def cases() -> Iterator[Case]:
+        for case in find_cases([path]):
+            read.append(case.name)
+            yield case
+
+    def work(part: list[Case], update: bool) -> list[Result]:
+        return [Result(case, ()) for case in part]
+
+    with ThreadPoolExecutor(1) as pool:
+        for number, result in enumerate(_in_order(pool, work, cases(), False), start=1):
+            assert result.case.name == f"{path}:{number}"
+            assert len(read) <= number + (PARTS_AHEAD + 1) * CHUNK
+    assert number == 40 * CHUNK
+
+
+def test_a_long_run_tells_only_what_differs_and_how_long_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cds_service.replay.QUIET_FROM", 3)
+    monkeypatch.setattr("cds_service.replay.BAR_EVERY", 0)
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    seen = capture(OVER)
+    drop_finding(seen["response"])
+    one = capture(EMPTY)["request"]
+    path = lines(tmp_path / "calls.ndjson", capture(EMPTY), seen, one, one, one)
+    assert main([str(path)]) == 1
+    said = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    assert said == [
+        f"DIFFERS {path}:2",
+        "5 cases replayed, 1 with differences, 3 had no stored answer",
+    ]
+    assert re.search(r"5/5 \d+/s, 0:\d\d left", terminal.getvalue())
+
+
+def test_the_bar_stays_on_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    bar = Bar(terminal := Terminal())
+    bar.draw(1, 10**6)
+    bar.clear()
+    assert all(len(drawn) < 20 for drawn in re.split(r"\r\x1b\[K", terminal.getvalue()))
+
+
+# --- requests made by chance ----------------------------------------------------------------------
+
+
+def test_the_same_seed_makes_the_same_requests_and_each_is_answered() -> None:
+    made = list(generated(25, seed=3))
+    assert made == list(generated(25, seed=3))
+    assert made != list(generated(25, seed=4))
+    ask = in_process()
+    for request in made:
+        service = next(s.id for s in SERVICES.values() if s.hook == request["hook"])
+        assert ask(service, write_json(request))[0] == 200
+
+
+def cpu_seconds(*arguments: str) -> tuple[float, int]:
+    """Processor time of a run with all its processes, and the most memory that one of them took, in MiB."""
+    code = f"import sys; from cds_service.cli import main; sys.exit(main({['replay', *arguments]!r}))"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=SAMPLES.parent, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, after.ru_maxrss // 1024
+
+
+@pytest.mark.slow
+def test_all_samples_take_less_than_five_seconds() -> None:
+    """Of processor time, which a busy machine does not stretch as it does the time on the clock."""
+    assert cpu_seconds(str(SAMPLES))[0] < 5
+
+
+@pytest.mark.exhaustive
+def test_ten_thousand_requests_take_less_than_a_minute_on_two_cores(tmp_path: Path) -> None:
+    path = tmp_path / "calls.ndjson"
+    with path.open("wb") as file:
+        file.writelines(write_json(request) + b"\n" for request in generated(10_000))
+    seconds, memory = cpu_seconds(str(path))
+    assert seconds < 2 * 60
+    assert memory < 250  # MiB; the file has some 280
+
+
 def test_of_a_har_the_hook_requests_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     request, answer = ((OVER / f"{name}.json").read_text("utf-8") for name in ("request", "response"))
     entries = [
@@ -328,7 +435,7 @@ def test_the_json_report_tells_the_state_of_each(case: Path, tmp_path: Path) -> 
     ("name", "text", "told"),
     [
         ("a.ndjson", "\n", "holds no request; write one on each line."),
-        ("a.ndjson", f"{json.dumps(json.loads((EMPTY / 'request.json').read_bytes()))}\nno\n", "line 2: The body is not valid JSON"),
+        ("a.ndjson", f"{one_line(EMPTY)}\nno\n", "line 2: The body is not valid JSON"),
         ("a.ndjson", "[]\n", "line 1: is no hook request"),
         ("a.json", '{"request": {"body": 1}}', "request holds no hook request; put it there"),
         ("a.json", '{"request": {"hook": "x"}, "response": {"body": "{}"}}', "response holds no answer with cards"),

@@ -23,6 +23,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from cds_service.app import create_app
+from cds_service.demo.children import load
 from cds_service.settings import Settings
 
 TRAFFIC: dict[str, Any] = json.loads(
@@ -83,7 +84,22 @@ class Sandbox:
                 response = self.call(url, service, request)
                 assert response.status_code == 200, response.get_json()
                 answers[service["id"]] = response.get_json()["cards"]
+                for card in answers[service["id"]]:
+                    self.draw(card)
         return answers
+
+    def draw(self, card: dict[str, Any]) -> None:
+        """The page checks nothing: what is not as it expects hangs it, or shows as "all clear"."""
+        assert card["uuid"] and card["source"]["label"]
+        assert card["indicator"] in ("info", "warning", "critical")
+        assert 0 < len(card["summary"]) < 140
+        for name in ("suggestions", "links", "overrideReasons"):
+            assert isinstance(card.get(name, []), list) and card.get(name, [None])
+        for reason in card.get("overrideReasons", ()):
+            assert reason["code"] and reason["display"]
+        for suggestion in card.get("suggestions", ()):
+            assert suggestion["label"] and suggestion["uuid"]
+            assert all(action["type"] and action["description"] for action in suggestion["actions"])
 
     def call(self, url: str, service: dict[str, Any], request: dict[str, Any]) -> TestResponse:
         body = {**request, "hookInstance": str(uuid.uuid4()), "fhirServer": FHIR}
@@ -250,6 +266,23 @@ def test_a_second_click_on_the_tab_sends_no_drafts_and_is_told_so(page: Sandbox,
 
 def test_the_imaging_tab(page: Sandbox) -> None:
     assert page.fire("order-select-from-imaging-tab")["jaki-order-select"] == []
+    signed = page.for_this_child(TRAFFIC["order-select-from-imaging-tab"])
+    del signed["context"]["selections"]
+    assert page.send({**signed, "hook": "order-sign"}) == {"jaki-order-sign": []}
+
+
+@pytest.mark.parametrize("child", [child.id for child in load()])
+def test_every_screen_of_every_child(http: FlaskClient, child: str) -> None:
+    """With a JAK inhibitor drafted there is always a card; nothing that the page needed could not be fetched."""
+    page = Sandbox(http, child)
+    page.open(DISCOVERY, DEMO_DISCOVERY)
+    page.fire("patient-view")
+    for captured in ("order-select-tofacitinib-bid-with-reason", "order-sign-tofacitinib-bid"):
+        answers = page.fire(captured)
+        answers.pop("jaki-demo-drafts", None)  # it has no advice
+        for cards in answers.values():
+            assert cards
+            assert not {reason for _, reason in missing(cards)} & {"not-supplied", "failed", "partial-page"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,17 +22,19 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from flask.testing import FlaskClient
-from hypothesis import given
+from generated_requests import generated
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, inspect, select, text, update
+from sqlalchemy import delete, event, inspect, select, text, update
 from sqlalchemy.exc import OperationalError
 
+from cds_service import app
 from cds_service.app import create_app
-from cds_service.json_reader import read_json
+from cds_service.json_reader import read_json, write_json
 from cds_service.services import SERVICES
 from cds_service.settings import Settings
 from cds_service.store import chain, database, recording
-from cds_service.store.again import differences
+from cds_service.store.again import OWN_WORDS, differences, unaccounted
 from cds_service.store.cli import told
 from cds_service.store.database import Database, StoreFault, parse_url
 from cds_service.store.feedback import report
@@ -87,7 +90,12 @@ def test_aud_1_every_call_leaves_one_entry_and_every_card_leads_to_it(store: Sto
     client.post(ORDER_SIGN, data=b"x", content_type="text/plain")
     client.get("/cds-services")
     client.post("/cds-services/nope", json={})
-    assert [body["status"] for body in bodies(store)] == [200, 400, 400, 415]
+    nobody = sample()
+    del nobody["prefetch"]["patient"]
+    client.post(ORDER_SIGN, json=nobody)
+    client.post(f"{ORDER_SIGN}/feedback", json={"feedback": [item(sent[0]["uuid"])]})
+    client.post(f"{ORDER_SIGN}/feedback", json={"feedback": []})
+    assert [body["status"] for body in bodies(store)] == [200, 400, 400, 415, 412, 200, 400]
     with store.database.reading() as connection:
         found = {row.uuid: row.seq for row in connection.execute(select(CARD))}
     assert found == {card["uuid"]: 1 for card in sent}
@@ -111,8 +119,15 @@ def test_an_entry_holds_what_was_read_and_every_row(store: Store) -> None:
     assert {row["outcome"] for row in order["rows"]} >= {"hit", "clear"}
     assert order["facts"]["creatinine"]["state"] == "known"
     assert order["facts"]["dialysis"] == {"state": "known", "value": "no"}
-    read = {reference for key in body["read"] for reference, _ in key["resources"]}
-    assert any(reference.startswith("Observation/creatinine") for reference in read)
+    read = {
+        f"{kind}/{id_}"
+        for key in body["read"]
+        for kind, ids in key.get("resources", {}).items()
+        for id_ in ids.split()
+    }
+    assert body["used"].keys() <= read
+    assert any(reference.startswith("Observation/creatinine") for reference in body["used"])
+    assert body["request"]["bytes"] > 10_000 and len(body["request"]["hash"]) == 32
     assert body["knowledgeVersion"] and body["asOf"] == "2026-06-01" and body["ms"] > 0
 
 
@@ -325,6 +340,57 @@ def test_aud_5_a_report_sent_often_is_one_row_and_the_latest_outcome_counts(stor
     assert faults(store) == []
 
 
+REPORTS = st.lists(
+    st.builds(
+        item,
+        st.sampled_from(
+            ["3b1f24ac-8f14-4a0a-9d0c-1f5f5a3b0001", "3B1F24AC-8F14-4A0A-9D0C-1F5F5A3B0001", "no-uuid"]
+        ),
+        outcome=st.sampled_from(["accepted", "overridden"]),
+        acceptedSuggestions=st.sampled_from(
+            [[{"id": "a"}], [{"id": "a"}, {"id": "b"}], [{"id": "b"}, {"id": "a"}]]
+        ),
+        overrideReason=st.sampled_from(
+            [{"reason": REASON}, {"userComment": "x"}, {"reason": {"code": "own"}}]
+        ),
+        outcomeTimestamp=st.sampled_from(
+            ["2026-06-01T10:00:00Z", "2026-06-01T10:00:00.250+01:00", "0001-01-01T00:00:00+14:00"]
+        ),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=settings.default.max_examples // 3)
+@given(reports=REPORTS, times=st.integers(1, 3))
+def test_aud_5_whatever_is_sent_often_is_kept_once(
+    kept: Store, reports: list[dict[str, Any]], times: int
+) -> None:
+    client = client_of(kept)
+    sent = []
+    for report_ in reports:
+        wanted = {"accepted": "overrideReason", "overridden": "acceptedSuggestions"}[report_["outcome"]]
+        sent.append({name: value for name, value in report_.items() if name != wanted})
+    assert send(client, *sent) == 200
+    once = [row.id for row in kept_feedback(kept)]
+    for _ in range(times):
+        assert send(client, *sent) == 200
+    assert [row.id for row in kept_feedback(kept)] == once
+    with kept.database.writing() as connection:
+        connection.execute(delete(FEEDBACK))
+    assert {row["id"] for body in bodies(kept)[-1:] for row in body["feedback"]} == set(once)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store for many examples."""
+    found = Store.open(Settings(store=f"sqlite:///{tmp_path_factory.mktemp('kept')}/s.sqlite"))
+    assert found is not None
+    yield found
+    found.database.close()
+
+
 @pytest.mark.parametrize(
     ("members", "reason", "commented"),
     [
@@ -377,6 +443,57 @@ def test_aud_6_while_the_store_fails_the_spool_takes_the_entries(
     assert store.spool.is_empty()
     assert faults(store) == []
     assert "Avery" not in caplog.text
+
+
+@pytest.mark.parametrize("what", ["read-only", "full"])
+def test_aud_6_a_database_that_is_read_only_or_full(store: Store, what: str) -> None:
+    client = client_of(store)
+    assert client.get("/readyz").status_code == 200
+    if store.database.is_sqlite:
+        with store.database.reading() as connection:
+            pages = connection.execute(text("PRAGMA page_count")).scalar()
+        hindrance = {"read-only": "PRAGMA query_only=ON", "full": f"PRAGMA max_page_count={pages}"}[what]
+    elif what == "read-only":
+        hindrance = "SET default_transaction_read_only = on"
+    else:
+        pytest.skip("a full disk cannot be had without filling one")
+
+    def hindered(connection: Any, _record: object) -> None:
+        connection.execute(hindrance)
+        connection.commit()
+
+    event.listen(store.database.engine, "connect", hindered)
+    store.database.close()  # from now on each connection is hindered
+    for _ in range(2):
+        assert client.post(ORDER_SIGN, json=sample()).get_json()["cards"]
+    assert store.spool.depth() == 2
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/healthz").status_code == 200
+    event.remove(store.database.engine, "connect", hindered)
+    store.database.close()
+    assert client.get("/readyz").status_code == 200
+    assert len(links(store)) == 2
+    assert faults(store) == []
+
+
+@pytest.mark.slow
+def test_aud_6_an_entry_costs_less_than_ten_milliseconds(store: Store) -> None:
+    """p99 of making and writing the entry of a real call, in time of the thread: waiting for disks is left out."""
+    client = client_of(store)
+    exchanges: list[recording.Exchange] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app, "record", lambda exchange, *_: exchanges.append(exchange))
+        client.post(ORDER_SIGN, json=sample())
+    spent: list[float] = []
+    for _ in range(200):
+        exchange = replace(exchanges[0], id=str(uuid4()))
+        begin = time.thread_time()
+        recording.record(exchange, 200, 1.0, store)
+        spent.append(time.thread_time() - begin)
+        with store.database.writing() as connection:
+            connection.execute(delete(CARD))  # the same cards come again
+    assert len(links(store)) == len(spent)
+    assert sorted(spent)[int(len(spent) * 0.99) - 1] <= 0.010
 
 
 def test_aud_6_a_database_locked_by_another_costs_a_moment_only(
@@ -618,6 +735,57 @@ def test_aud_4_every_finding_of_the_samples_follows_from_the_rows_of_its_entry(
                 ), (finding["id"], finding["outcome"])
 
 
+def test_aud_4_the_cards_of_the_samples_follow_from_the_facts_of_their_entries(
+    recorded: list[tuple[dict[str, Any], chain.Link]],
+) -> None:
+    tables, told = load_tables(), 0
+    for _, link in recorded:
+        body: Any = read_json(link.body.encode())
+        assert list(unaccounted(body, tables)) == []
+        told += sum("dose" in card for card in body.get("cards", ()))
+    assert told > 5
+
+
+@pytest.mark.slow
+def test_aud_4_a_thousand_records_reproduce_their_cards(memory: Path) -> None:
+    """Facts and tables alone give the findings and doses that were told."""
+    store = Store.open(Settings(store=f"sqlite:///{memory}/s.sqlite"))
+    assert store is not None
+    client, tables, assessed = client_of(store), load_tables(), 0
+    services = {service.hook: service.id for service in SERVICES.values()}
+    for asked in generated(1000, seed=4):
+        url = f"/cds-services/{services[asked['hook']]}"
+        client.post(url, data=write_json(asked), content_type="application/json")
+    for link in links(store):
+        body: Any = read_json(link.body.encode())
+        assessed += len(body.get("orders", ()))
+        assert list(unaccounted(body, tables)) == []
+        for order in body.get("orders", ()):
+            assert list(differences(recording.as_order(order, body["evidence"], {}), tables)) == []
+    assert assessed > 900
+    store.database.close()
+
+
+def test_aud_4_a_fact_or_a_finding_that_was_changed_is_noticed(
+    recorded: list[tuple[dict[str, Any], chain.Link]],
+) -> None:
+    tables = load_tables()
+    found: list[Any] = [read_json(link.body.encode()) for _, link in recorded]
+    bodies_ = [body for body in found if any("dose" in card for card in body.get("cards", ()))]
+    for body in bodies_:
+        card = next(card for card in body["cards"] if "dose" in card)
+        card["dose"]["mgPerDay"] += 1
+        assert list(unaccounted(body, tables))
+        card["dose"]["mgPerDay"] -= 1
+        finding = next(f for f in card["findings"] if f["id"] not in OWN_WORDS)
+        finding["outcome"] = "outside-guideline"
+        assert list(unaccounted(body, tables))
+        finding["outcome"] = "hit"
+        facts = body["orders"][0]["facts"]
+        facts["neutrophils"] = {"state": "known", "value": Decimal("0.1")}
+        assert any("follows from its facts" in line for line in unaccounted(body, tables))
+
+
 def test_aud_4_an_outcome_that_the_facts_do_not_give_is_noticed(
     recorded: list[tuple[dict[str, Any], chain.Link]],
 ) -> None:
@@ -627,14 +795,10 @@ def test_aud_4_an_outcome_that_the_facts_do_not_give_is_noticed(
         recording.as_order(o, body["evidence"], {}) for body in bodies_ for o in body.get("orders", ())
     )
     flipped = {"hit": "clear", "clear": "hit", "cannot-assess": "hit", "outside-guideline": "clear"}
-    missed = []
-    for row in order["rows"]:
+    for row in order["rows"][::5]:
         was, row["outcome"] = row["outcome"], flipped[row["outcome"]]
-        if not list(differences(order, tables)):
-            missed.append(row["row"])
+        assert len(list(differences(order, tables))) == 1
         row["outcome"] = was
-    # Rows that share a statement and a table stand in for each other, a silenced row may be unknown.
-    assert len(missed) < len(order["rows"]) / 10
 
 
 def everything_spooled(store: Store) -> str:

@@ -94,25 +94,36 @@ def test_the_day_that_visits_count_from(
 ABSENT = Missing.of("bkBloodLoad", Reason.ABSENT)
 UNKNOWN = Missing.of("indication", Reason.ABSENT)
 NO_WEIGHT = Missing.of("weight", Reason.ABSENT)
+NO_SIGNS = Known("no")
+IN_UNITS = Missing.of("bkBloodLoad", Reason.UNUSABLE_UNIT)
 
 
 @pytest.mark.parametrize(
-    ("load", "indication", "high", "state", "concerns"),
+    ("load", "indication", "high", "state", "signs", "concerns"),
     [
-        (Known("3"), Known("jia"), Known("no"), Known("not-due"), Known("yes")),
-        (ABSENT, Known("interferonopathy"), Known("no"), Known("due"), Known("yes")),
-        (ABSENT, Known("interferonopathy"), Known("no"), Known("not-due"), Known("no")),
-        (ABSENT, Known("jia"), Known("no"), Known("overdue"), Known("no")),
-        (ABSENT, Known("jia"), Known("yes"), Known("overdue"), Known("yes")),
-        (ABSENT, UNKNOWN, Known("yes"), Known("overdue"), Known("yes")),
-        (ABSENT, UNKNOWN, NO_WEIGHT, Known("due"), Missing((*NO_WEIGHT.causes, *UNKNOWN.causes))),
-        (ABSENT, Known("interferonopathy"), NO_WEIGHT, ABSENT, Known("yes")),
+        (Known("3"), Known("jia"), Known("no"), Known("not-due"), NO_SIGNS, Known("yes")),
+        (ABSENT, Known("interferonopathy"), Known("no"), Known("due"), NO_SIGNS, Known("yes")),
+        (ABSENT, Known("interferonopathy"), Known("no"), Known("not-due"), NO_SIGNS, Known("no")),
+        (ABSENT, Known("jia"), Known("no"), Known("overdue"), NO_SIGNS, Known("no")),
+        (ABSENT, Known("jia"), Known("yes"), Known("overdue"), NO_SIGNS, Known("yes")),
+        (ABSENT, UNKNOWN, Known("yes"), Known("overdue"), NO_SIGNS, Known("yes")),
+        (ABSENT, UNKNOWN, NO_WEIGHT, Known("due"), NO_SIGNS, Missing((*NO_WEIGHT.causes, *UNKNOWN.causes))),
+        (ABSENT, Known("interferonopathy"), NO_WEIGHT, ABSENT, NO_SIGNS, Known("yes")),
+        (ABSENT, Known("interferonopathy"), Known("no"), Known("not-due"), Known("yes"), Known("yes")),
+        (ABSENT, Known("jia"), Known("no"), Known("not-due"), Known("yes"), Known("no")),
+        (IN_UNITS, Known("jia"), Known("no"), Known("not-due"), NO_SIGNS, Known("yes")),
     ],
 )
 def test_whom_the_rows_on_bk_load_concern(
-    load: Fact, indication: Fact, high: Fact, state: Fact, concerns: Fact
+    load: Fact, indication: Fact, high: Fact, state: Fact, signs: Fact, concerns: Fact
 ) -> None:
-    facts = {"bkBloodLoad": load, "indication": indication, "highDose": high, "bkState": state}
+    facts = {
+        "bkBloodLoad": load,
+        "indication": indication,
+        "highDose": high,
+        "bkState": state,
+        "bkSigns": signs,
+    }
     assert bk_concern(facts) == concerns
 
 

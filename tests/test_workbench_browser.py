@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from zipfile import ZipFile
 
@@ -21,8 +22,12 @@ from cds_service.replay import main as replay
 from cds_service.settings import Settings
 from cds_service.workbench.routes import SAMPLES
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
 CHROMIUM = shutil.which("chromium")
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+HERE = Path(__file__).parent
+AXE = HERE / "vendor" / "axe.min.js"
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -433,6 +438,36 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     grave = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
     assert not grave
+
+
+SANDBOX_PAGE = b"<!doctype html><title>Another origin</title><p>Plays the sandbox</p>"
+
+
+def test_a_page_of_another_origin_does_what_the_sandbox_does(browser: Browser, base: str) -> None:
+    """With the browser's own preflights: tokens on discovery, hooks and feedback, searches by POST, readable errors."""
+
+    def other(environ: object, start: StartResponse) -> list[bytes]:
+        start("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+        return [SANDBOX_PAGE]
+
+    server = make_server("127.0.0.1", 0, other, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        found = page.evaluate((HERE / "other_origin.js").read_text(encoding="utf-8"), base)
+        page.close()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert found["metadata"]["body"]["fhirVersion"] == "4.0.1"
+    assert found["cards"]["status"] == 200
+    assert "Tofacitinib" in found["cards"]["body"]["cards"][0]["summary"]
+    assert found["feedback"] == {"status": 200, "body": {}}
+    assert found["refused"]["status"] == 400
+    assert "draftOrders" in found["refused"]["body"]["issue"][0]["diagnostics"]
 
 
 @pytest.mark.parametrize("width", [360, 1280])

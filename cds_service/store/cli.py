@@ -18,7 +18,7 @@ from cds_service.explain import as_text
 from cds_service.json_reader import read_json, write_json
 from cds_service.settings import Settings, SettingsError, read_settings
 from cds_service.store import chain
-from cds_service.store.again import differences
+from cds_service.store.again import differences, unaccounted
 from cds_service.store.chain import Link
 from cds_service.store.database import StoreFault
 from cds_service.store.events import audit_event
@@ -190,11 +190,12 @@ def told(link: Link, body: Json, uuid: str) -> Iterator[str]:
         how = f"{kept_back['reason']} at {kept_back['overridden']}"
         yield f"  Not repeated: {', '.join(kept_back['findings'])}, overridden on card {kept_back['card']} ({how})"
     yield ""
-    yield "What was read"
+    yield "What was read (and the hash of what decided)"
     for key in body["read"]:
         gap = f" ({key['gap']})" if "gap" in key else ""
-        names = ", ".join(f"{reference} {digest[:8]}" for reference, digest in key["resources"])
-        yield f"  {key['key']}{gap}: {names or 'nothing'}"
+        names = [f"{kind}/{id}" for kind, ids in key.get("resources", {}).items() for id in ids.split()]
+        marked = (f"{name} {body['used'][name][:8]}" if name in body["used"] else name for name in names)
+        yield f"  {key['key']}{gap}: {', '.join(marked) or 'nothing'}"
     yield ""
     orders = {finding.get("order") for finding in card["findings"]}
     mine = [order for order in body["orders"] if order["order"] in orders] or body["orders"]
@@ -212,6 +213,13 @@ def told(link: Link, body: Json, uuid: str) -> Iterator[str]:
     count = sum(len(order["rows"]) for order in found)
     yield f"Tried again on these facts: {count - len(odd)} of {count} rows come out as recorded."
     yield from (f"  {line}" for line in odd)
+    unlike = list(unaccounted(body, tables))
+    yield (
+        "The findings and doses of this answer's cards follow from them."
+        if not unlike
+        else "Of the answer's cards:"
+    )
+    yield from (f"  {line}" for line in unlike)
 
 
 def _export(store: Store, _settings: Settings, options: argparse.Namespace) -> int:

@@ -18,7 +18,6 @@ OWNER_ONLY = 0o600
 _OTHERS = 0o077
 _KEY = re.compile(r"[0-9a-f]{64}")
 PSEUDONYM_DIGITS = 32
-FINGERPRINT_BYTES = 16
 
 
 class KeyFault(Exception):
@@ -46,7 +45,7 @@ class Keys:
 
     def fingerprint(self, content: bytes) -> str:
         """A keyed hash of content that was read: shows later whether it was this, and cannot be guessed at."""
-        return hashlib.blake2b(content, key=self.keys[-1], digest_size=FINGERPRINT_BYTES).hexdigest()
+        return hmac.digest(self.keys[-1], content, "sha256").hex()[:PSEUDONYM_DIGITS]
 
     def seal(self, seq: int, digest: str, name: str | None = None) -> str | None:
         """The seal of a chain that ends here, with the key called ``name``; ``None`` where that key is not had."""

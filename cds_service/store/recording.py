@@ -24,7 +24,6 @@ from cds_service.json_reader import write_json
 from cds_service.services import SERVICES
 from cds_service.store.keys import Keys
 from cds_service.store.store import CardRow, Entry, FeedbackRow, Store
-from cds_service.supply import supplies_of
 from fhir_mappings.drafts import resources_of
 from guideline.findings import OrderAssessment
 from guideline.sources import the_source
@@ -40,7 +39,10 @@ OTHER_REASON = "other"
 NOT_KEPT = "not kept"
 ABSENT = "?"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_KEY_NAME = re.compile(r"[A-Za-z]{1,40}")
 _REFERENCE = re.compile(r"[A-Za-z]{1,40}/[A-Za-z0-9.\-]{1,64}")
+_IDS = re.compile(r"[A-Za-z0-9.\-]{1,64}(?: [A-Za-z0-9.\-]{1,64})*")
+_PERSONS = ("Patient", "Practitioner", "PractitionerRole", "RelatedPerson", "Person")
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ class Exchange:
     service: str
     kind: str
     client: str = ""
+    raw: bytes = b""
     call: HookCall | None = None
     answer: Answer | None = None
     feedback: list[Json] = field(default_factory=list)
@@ -99,6 +102,10 @@ def entry_of(exchange: Exchange, status: int, ms: float, now: datetime, keys: Ke
         ]
     if evidence.kept:
         body["evidence"] = evidence.kept
+    if exchange.raw:
+        body["request"] = {"bytes": len(exchange.raw), "hash": keys.fingerprint(exchange.raw)}
+    if exchange.call is not None:
+        body["used"] = _used(exchange.call, exchange.answer, evidence, keys)
     text = _without_persons(write_json(body), exchange.client, keys).decode()
     return Entry(exchange.id, moment(now), exchange.kind, text, cards, reports)
 
@@ -124,31 +131,75 @@ def _call(
         "knowledgeVersion": source.knowledge_version,
         "patient": keys.pseudonym("Patient", client, call.patient_id),
         "user": keys.pseudonym("User", client, call.user_id),
-        "read": _read(call, steps, keys),
+        "read": _read(call, client, steps, keys),
         "orders": [_assessed(a, running, evidence, keys) for a in steps.assessed],
     }
 
 
-def _read(call: HookCall, steps: Steps, keys: Keys) -> list[Json]:
-    """Every key with its gap and its resources, and the drafts under ``context``."""
-    supplies = steps.supplies or supplies_of(call)
-    found = [
-        {
-            "key": name if re.fullmatch(r"[A-Za-z]{1,40}", name) else keys.pseudonym("key", "", name),
-            **({} if supply.gap is None else {"gap": supply.gap.value}),
-            "resources": _fingerprints(supply.resources, keys),
-        }
-        for name, supply in supplies.items()
-    ]
-    found.append({"key": "context", "resources": _fingerprints(resources_of(drafts_of(call)), keys)})
+def _read(call: HookCall, client: str, steps: Steps, keys: Keys) -> list[Json]:
+    """The drafts under ``context``, and of a call that concerns the guideline every key with its gap and its resources.
+
+    What came with the request is in the hash of the whole; a key that was fetched has a hash of its own.
+    """
+    found = []
+    for name, supply in steps.supplies.items():
+        key: Json = {"key": name if _KEY_NAME.fullmatch(name) else keys.pseudonym("key", "", name)}
+        if supply.gap is not None:
+            key["gap"] = supply.gap.value
+        if supply.resources:
+            key["resources"] = _names(supply.resources, client, keys)
+            if len(supply.resources) > _came(call.prefetch.get(name)):
+                key["hash"] = keys.fingerprint(write_json(supply.resources))
+        found.append(key)
+    drafts = list(resources_of(drafts_of(call)))
+    return [*found, {"key": "context", **({"resources": _names(drafts, client, keys)} if drafts else {})}]
+
+
+def _came(prefetched: object) -> int:
+    """How many resources a prefetch value holds at most."""
+    if not isinstance(prefetched, dict):
+        return 0
+    entries = prefetched.get("entry")
+    return len(entries) if isinstance(entries, list) else 1
+
+
+def _names(resources: Sequence[Mapping[str, Any]], client: str, keys: Keys) -> dict[str, str]:
+    """The ids by resource type, as one text each: there may be thousands."""
+    ids: dict[Any, list[Any]] = {}
+    for resource in resources:
+        ids.setdefault(resource.get("resourceType"), []).append(resource.get("id"))
+    found: dict[str, list[str]] = {}
+    for kind, named in ids.items():
+        usual = type(kind) is str and kind not in _PERSONS and all(type(id) is str for id in named)
+        text = " ".join(named) if usual else ""
+        if usual and _KEY_NAME.fullmatch(kind) and _IDS.fullmatch(text):
+            found.setdefault(kind, []).append(text)
+            continue
+        for id in named:
+            reference = _reference(f"{kind}/{id}", keys)
+            known, _, value = reference.partition("/")
+            if known in _PERSONS:
+                value = keys.pseudonym(known, client, value)
+            found.setdefault(known, []).append(value)
+    return {kind: " ".join(texts) for kind, texts in found.items()}
+
+
+def _used(call: HookCall, answer: Answer | None, evidence: _Evidence, keys: Keys) -> Json:
+    """A keyed hash of each draft and of each resource that a fact or a card rests on, by its reference."""
+    steps = answer.steps if answer is not None else Steps()
+    sources = {datum["source"] for datum in evidence.kept if "source" in datum}
+    ids = {source.partition("/")[2] for source in sources}
+    found = {}
+    for supply in steps.supplies.values():
+        for resource in supply.resources:
+            if resource.get("id") in ids:
+                reference = _reference(f"{resource.get('resourceType')}/{resource.get('id')}", keys)
+                if reference in sources:
+                    found[reference] = keys.fingerprint(write_json(resource))
+    for draft in resources_of(drafts_of(call)):
+        reference = _reference(f"{draft.get('resourceType')}/{draft.get('id')}", keys)
+        found[reference] = keys.fingerprint(write_json(draft))
     return found
-
-
-def _fingerprints(resources: Iterable[Mapping[str, Any]], keys: Keys) -> list[list[str]]:
-    return [
-        [_reference(f"{r.get('resourceType')}/{r.get('id')}", keys), keys.fingerprint(write_json(r))]
-        for r in resources
-    ]
 
 
 def _reference(text: str, keys: Keys) -> str:
@@ -186,7 +237,7 @@ def _plain_word(name: str, fact: Fact) -> str | None:
     if fact.evidence:
         return None
     if type(fact) is Known:
-        return fact.value if type(fact.value) is str else None
+        return fact.value if type(fact.value) is str and not fact.each else None
     return ABSENT if fact == Missing((Cause(name, Reason.ABSENT),)) else None
 
 
@@ -322,9 +373,7 @@ class _Evidence:
 
 
 _MEMBERS = ("fact", "value", "unit", "date", "source")
-_PERSON = re.compile(
-    rb'"(Patient|Practitioner|PractitionerRole|RelatedPerson|Person)/([^"\\]*(?:\\.[^"\\]*)*)"'
-)
+_PERSON = re.compile(rb'"(%b)/([^"\\]*(?:\\.[^"\\]*)*)"' % "|".join(_PERSONS).encode())
 
 
 def _without_persons(body: bytes, client: str, keys: Keys) -> bytes:

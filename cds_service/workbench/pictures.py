@@ -34,7 +34,7 @@ UPPER = "TimesUpper"
 
 
 def cited(found: Json, tables: Tables) -> None:
-    """Adds to each row that was tried its words, its citation and its section."""
+    """Adds to each row that was tried its words, its citation, its section and how grave it is."""
     rows = {(t.name, row.id, row.rule): row for t in tables.all for row in t.rows}
     by_id = {(t.name, row.id): row for t in tables.all for row in t.rows}
     titles = {t.name: t.title for t in tables.all}
@@ -45,6 +45,7 @@ def cited(found: Json, tables: Tables) -> None:
             tried["title"] = titles.get(tried["table"], tried["table"])
             if row is not None:
                 tried |= {"say": row.say, "cite": row.cite, "section": row.section}
+                tried |= {"severity": row.severity.value, "kind": row.kind.value}
         for name, fact in order.get("facts", {}).items():
             kind = vocabulary().get(name)
             if kind is not None:

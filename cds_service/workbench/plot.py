@@ -192,7 +192,7 @@ def _series(order: Json, result: Json) -> Canvas:
         bottom = y(low if band["low"] is None else band["low"])
         canvas.rect(LEFT, top, RIGHT - LEFT, max(0.0, bottom - top), COLOURS[band["severity"]])
     canvas.line([(LEFT, TOP), (LEFT, BOTTOM), (RIGHT, BOTTOM)], "#66737f")
-    _labels(canvas, sorted({min(values), max(values), *near}), y)
+    _labels(canvas, [*sorted(near), max(values), min(values)], y)
     if start is not None:
         canvas.line([(x(Decimal(start)), TOP), (x(Decimal(start)), BOTTOM)], "#5b2a86", "5 3")
         canvas.text(x(Decimal(start)) + 3, TOP + 10, "start")
@@ -205,11 +205,12 @@ def _series(order: Json, result: Json) -> Canvas:
 
 
 def _labels(canvas: Canvas, values: list[Decimal], y: Callable[[Decimal], float]) -> None:
-    last: float | None = None
+    """The values at their places, limits before results; one that would touch another is left out."""
+    taken: list[float] = []
     for value in values:
-        if last is None or last - y(value) >= LABEL_GAP:
-            last = y(value)
-            canvas.text(LEFT - 5, last + 4, rounded(value, 2), "end")
+        if all(abs(at - y(value)) >= LABEL_GAP for at in taken):
+            taken.append(y(value))
+            canvas.text(LEFT - 7, y(value) + 4, rounded(value, 2), "end")
 
 
 def _middle(point: Json) -> Decimal:

@@ -80,12 +80,11 @@ function series(result, order) {
     }
   }
   picture.append(svg("path", { d: `M${LEFT} 10V150H${RIGHT}`, class: "axis" }));
-  const ticks = [...new Set([Math.min(...values), Math.max(...values), ...near])].sort((a, b) => a - b);
-  let lastTick = Infinity;
-  for (const tick of ticks) {
-    if (lastTick - y(tick) < 12 && lastTick !== Infinity) continue;
-    picture.append(svg("text", { x: LEFT - 4, y: y(tick) + 4, "text-anchor": "end" }, round(tick)));
-    lastTick = y(tick);
+  const taken = [];
+  for (const tick of [...near, Math.max(...values), Math.min(...values)]) { // limits first: a value can be read elsewhere
+    if (taken.some((at) => Math.abs(at - y(tick)) < 12)) continue;
+    taken.push(y(tick));
+    picture.append(svg("text", { x: LEFT - 7, y: y(tick) + 4, "text-anchor": "end" }, round(tick)));
   }
   if (order.start && days(order.start) >= first) {
     const at = x(days(order.start));

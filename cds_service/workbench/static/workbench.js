@@ -380,6 +380,7 @@ async function feedback(item, words) {
 
 // --- why ------------------------------------------------------------------------------------------------
 
+const GRADES = ["critical", "warning", "info"];
 const OUTCOMES = { hit: "Rows that apply", "outside-guideline": "Outside the guideline", "cannot-assess": "Rows that could not be assessed", clear: "Rows that do not apply" };
 
 function showWhy(found) {
@@ -389,9 +390,9 @@ function showWhy(found) {
     if (!order.assessed) { parts.push(element("p", "Not assessed: it names another patient, or its drug is not covered or could not be resolved.")); continue; }
     parts.push(element("p", doseWords(order)));
     for (const [outcome, heading] of Object.entries(OUTCOMES)) {
-      const rows = order.rows.filter((r) => r.outcome === outcome);
-      if (rows.length) parts.push(detailsTable(`${heading} (${rows.length})`, ["Row", "Rule", "Says", "Citation"],
-        rows.map((r) => [link2(r), `${r.rule}${r.decidedBy.length ? ` (decided by ${r.decidedBy.join(", ")})` : ""}`, r.say ?? "", r.cite ?? ""]), outcome === "hit"));
+      const rows = order.rows.filter((r) => r.outcome === outcome).sort((a, b) => GRADES.indexOf(a.severity) - GRADES.indexOf(b.severity));
+      if (rows.length) parts.push(detailsTable(`${heading} (${rows.length})`, ["Row", "Shown as", "Rule", "Says", "Citation"],
+        rows.map((r) => [link2(r), element("span", `${r.severity ?? ""} ${r.kind ?? ""}`, { class: `shown ${r.severity}` }), `${r.rule}${r.decidedBy.length ? ` (decided by ${r.decidedBy.join(", ")})` : ""}`, r.say ?? "", r.cite ?? ""]), outcome === "hit"));
     }
     parts.push(detailsTable(`Facts (${Object.keys(order.facts).length})`, ["Fact", "Value", "Read from"],
       Object.entries(order.facts).map(([fact, f]) => [f.title ?? fact, factWords(f), (f.evidence ?? []).map((e) => [e.source, e.date, e.note].filter(Boolean).join(", ")).join("; ")])));
