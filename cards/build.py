@@ -275,7 +275,7 @@ def _dose_card(order: OrderToCard, findings: list[Finding], occasion: Occasion) 
     a = order.assessment
     dose = a.dose
     assert dose is not None
-    findings = sorted(findings, key=lambda f: f.id != dose.row)
+    findings = sorted(findings, key=lambda f: (f.severity.rank, f.id != dose.row))
     lines = _dose_lines(a, dose, findings)
     suggestions = () if order.dosage is None else (_suggestion(order, dose, order.dosage, occasion),)
     return _finished(
@@ -299,7 +299,9 @@ def _dose_summary(a: OrderAssessment, dose: DoseAdvice) -> str:
     head = f"{text.capital(a.drug)} in {_INDICATIONS[dose.indication]}: {given}"
     drafted = text.drafted(a.drafted)
     tails = {
-        Verdict.MATCH: "; the draft matches",
+        Verdict.MATCH: "; the dose matches, the product does not"
+        if dose.other_product
+        else "; the draft matches",
         Verdict.OVER: f"; drafted {drafted} is above it",
         Verdict.UNDER: f"; drafted {drafted} is below it",
         Verdict.SCHEDULE: f"; drafted {drafted} is split differently",

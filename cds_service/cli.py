@@ -42,7 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in ELSEWHERE:
         module = importlib.import_module(ELSEWHERE[words[0]][0])
-        return int(module.main(words[1:]) or 0)
+        try:
+            return int(module.main(words[1:]) or 0)
+        except BrokenPipeError:  # whoever read the output has seen enough (| head)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return USAGE_ERROR
     options = _parser().parse_args(words)
     try:
         return serve(options)

@@ -16,6 +16,8 @@ import msgspec
 from cds_service.json_reader import write_json
 
 EXTENSION = "org.jaki-cds"
+AROUND = 6
+"""Words that are shown before and behind those that changed."""
 LONGEST_TEXT_DIFFERENCE = 12
 """Lines of changed card text that are shown; the rest is only counted."""
 
@@ -195,20 +197,7 @@ def _card_changes(name: str, old: Json, new: Json) -> Iterator[str]:
         )
     if old.get("detail") != new.get("detail"):
         yield f"{name}: its text changed"
-        lines = [
-            line
-            for line in difflib.unified_diff(
-                str(old.get("detail", "")).splitlines(),
-                str(new.get("detail", "")).splitlines(),
-                "",
-                "",
-                "",
-                "",
-                0,
-                "",
-            )
-            if not line.startswith(("---", "+++", "@@"))
-        ]
+        lines = list(_text_changes(str(old.get("detail", "")), str(new.get("detail", ""))))
         yield from (f"    {line}" for line in lines[:LONGEST_TEXT_DIFFERENCE])
         if len(lines) > LONGEST_TEXT_DIFFERENCE:
             yield f"    ... and {len(lines) - LONGEST_TEXT_DIFFERENCE} lines more"
@@ -217,6 +206,33 @@ def _card_changes(name: str, old: Json, new: Json) -> Iterator[str]:
         yield from _changed_values(f"{name}: {member}", ours.get(member), theirs.get(member))
     if _ids(ours) != _ids(theirs):
         yield f"{name}: holds {', '.join(_ids(theirs))} instead of {', '.join(_ids(ours))}"
+
+
+def _text_changes(old: str, new: str) -> Iterator[str]:
+    """The lines that went and came; of a line that changed the words that did, with a few around them."""
+    before, after = old.splitlines(), new.splitlines()
+    for what, i1, i2, j1, j2 in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if what == "replace" and i2 - i1 == j2 - j1:
+            for was, now in zip(before[i1:i2], after[j1:j2], strict=True):
+                yield from _word_changes(was.split(), now.split())
+        elif what != "equal":
+            yield from (f"-{line}" for line in before[i1:i2])
+            yield from (f"+{line}" for line in after[j1:j2])
+
+
+def _word_changes(before: list[str], after: list[str]) -> Iterator[str]:
+    for what, i1, i2, j1, j2 in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if what != "equal":
+            lead, trail = before[max(0, i1 - AROUND) : i1], before[i2 : i2 + AROUND]
+            parts = [
+                "..." if i1 > AROUND else "",
+                *lead,
+                f"[-{' '.join(before[i1:i2])}-]" if i1 < i2 else "",
+                f"[+{' '.join(after[j1:j2])}+]" if j1 < j2 else "",
+                *trail,
+                "..." if i2 + AROUND < len(before) else "",
+            ]
+            yield "~" + " ".join(part for part in parts if part)
 
 
 def _without_uuids(value: object) -> object:

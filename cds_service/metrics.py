@@ -74,8 +74,8 @@ _PLAIN = (
 )
 
 
-def _keys(clients: Iterable[str]) -> list[Key]:
-    keys: list[Key] = [_USED, _ORPHANS, *(("resting", client) for client in clients)]
+def _keys() -> list[Key]:
+    keys: list[Key] = [_USED, _ORPHANS]
     keys += [("requests", endpoint, str(status)) for endpoint in ENDPOINTS for status in STATUSES]
     keys += [("microseconds", endpoint) for endpoint in ENDPOINTS]
     keys += [("cards", service) for service in SERVICES]
@@ -97,7 +97,7 @@ class Metrics(Collector):
         # Without a client of a name: demo mode, or a report that was spooled for one that is no longer configured.
         self._clients = {name: number for number, name in enumerate(dict.fromkeys(("", *clients)))}
         self._statements = {name: number for number, name in enumerate(register())}
-        self._columns = {key: number for number, key in enumerate(_keys(self._clients))}
+        self._columns = {key: number for number, key in enumerate(_keys())}
         # Behind them a cell for each client, statement and event, found by arithmetic: they are tens of thousands.
         events = len(self._clients) * len(self._statements) * len(EVENTS)
         self._width = len(self._columns) + events
@@ -138,11 +138,6 @@ class Metrics(Collector):
         else:
             known = reason if reason in OVERRIDE_REASONS else OTHER_REASON
             self._count_event(client, statements, OVERRIDDEN, known if reason else NO_REASON)
-
-    def set_resting(self, client: str, servers: int) -> None:
-        """How many FHIR servers of a client this worker leaves alone for a while, since they failed repeatedly."""
-        column = self._columns["resting", client if client in self._clients else ""]
-        self._cells[self._row * self._width + column] = servers
 
     def _count_event(self, client: str, statements: Iterable[str], event: str, reason: str = "") -> None:
         """One card, which counts once for each of its statements."""
@@ -200,15 +195,6 @@ class Metrics(Collector):
             value=total[_ORPHANS],
         )
         yield self._events(totals)
-        resting = GaugeMetricFamily(
-            "jaki_cds_fhir_servers_resting",
-            "FHIR servers left alone since they failed repeatedly, as the workers last saw them.",
-            labels=["client"],
-        )
-        for client in self._clients:
-            if total["resting", client]:
-                resting.add_metric([client], total["resting", client])
-        yield resting
         yield GaugeMetricFamily(
             "jaki_cds_spool_entries",
             "Entries that wait in the spool since the database did not take them.",

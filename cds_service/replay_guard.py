@@ -19,7 +19,6 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
     Engine,
     Executable,
     LargeBinary,
@@ -33,6 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
+
+from cds_service.store.database import driver_sql, faults_of
 
 BUSY_SECONDS: Final = 3
 SECONDS_BETWEEN_SWEEPS: Final = 60.0
@@ -76,14 +77,12 @@ class ReplayGuard:
         """
         digest = _digest(issuer, jti)
         try:
-            with self._connected().connect() as connection:
-                # SQLite has one writer: a flood of one token, only looked up here, must not hold up the others.
-                # PostgreSQL writes nothing for a row that is there.
-                if connection.dialect.name == "sqlite" and _is_there(connection, digest):
-                    return False
-                row = {"digest": digest, "expires": int(expires) + 1}
-                first = connection.execute(_add(connection.dialect.name), row).first() is not None
+            engine = self._connected()
         except (SQLAlchemyError, OSError) as fault:
+            raise GuardUnavailable(type(fault).__name__) from None
+        try:
+            first = _take(engine, digest, int(expires) + 1)
+        except faults_of(engine) as fault:
             raise GuardUnavailable(type(fault).__name__) from None
         self._sweep_now_and_then()
         return first
@@ -106,7 +105,7 @@ class ReplayGuard:
         """Whether the token was used; nothing is changed. Raises ``GuardUnavailable`` likewise."""
         try:
             with self._connected().connect() as connection:
-                return _is_there(connection, _digest(issuer, jti))
+                return connection.execute(_ASKED, {"wanted": _digest(issuer, jti)}).first() is not None
         except (SQLAlchemyError, OSError) as fault:
             raise GuardUnavailable(type(fault).__name__) from None
 
@@ -134,8 +133,22 @@ def _add(dialect: str) -> Executable:
     return insert(_seen).on_conflict_do_nothing().returning(_seen.c.expires)
 
 
-def _is_there(connection: Connection, digest: bytes) -> bool:
-    return connection.execute(_ASKED, {"wanted": digest}).first() is not None
+def _take(engine: Engine, digest: bytes, expires: int) -> bool:
+    """Whether the row was not there; with the driver's own cursor, since every call does this."""
+    dialect = engine.dialect
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        # SQLite has one writer: a flood of one token, only looked up here, must not hold up the others.
+        # PostgreSQL writes nothing for a row that is there.
+        if dialect.name == "sqlite":
+            cursor.execute(driver_sql(_ASKED, dialect), {"wanted": digest})
+            if cursor.fetchone() is not None:
+                return False
+        cursor.execute(driver_sql(_add(dialect.name), dialect), {"digest": digest, "expires": expires})
+        return cursor.fetchone() is not None
+    finally:
+        connection.close()
 
 
 def _digest(issuer: str, jti: str) -> bytes:
@@ -162,6 +175,7 @@ def _open(url: str) -> Engine:
         hide_parameters=True,
         pool_timeout=BUSY_SECONDS,
         pool_pre_ping=not embedded,
+        **({"paramstyle": "named"} if embedded else {}),
     )
     if embedded:
         event.listen(engine, "connect", _use_wal)

@@ -56,8 +56,8 @@ _ALSO = "the other face of the statement withholds as well"
 _A_NOTE = "a mere note is not told where no order is drafted"
 _ON_TREATMENT = "on treatment another statement has the same condition and interrupts (ruling 9)"
 _CRITICAL = (
-    "a critical row withholds by itself, and bars by itself while it is unknown (rulings 2 and 3); PREG-04 has the same "
-    "condition and keeps a lower draft from being faulted"
+    "a critical row withholds by itself, and bars by itself while it is unknown (rulings 2 and 3); PREG-04 has the "
+    "same condition and keeps a lower draft from being faulted"
 )
 EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("TOFA-ALC", "TOFA-ALC-03", "condition lymphocytesPersist no dropped"): _OUTRANKED,
@@ -353,11 +353,6 @@ def _of_row(entry: Mapping[str, Any], file: str, index: int, row: Mapping[str, A
         if what.startswith("form") and "cross_check" in entry:
             continue  # a cross-check compares amounts only
         yield mutant(CHANGE, f"dose: {what}", {**row, "dose": dose})
-
-
-def _withholds_by_itself(row: Mapping[str, Any]) -> bool:
-    """Whether a critical row that interrupts would keep the dose back without saying so (ruling 2)."""
-    return row["withholds"] == "dose" and row["severity"] == Severity.CRITICAL and "interrupts" in row
 
 
 def _of_when(when: Any) -> Iterator[tuple[str, str, Any]]:

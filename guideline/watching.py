@@ -176,7 +176,8 @@ def _conditions(record: Record, facts: Facts, policy: Policy) -> Facts:
     found["tbActive"] = h.any_of((facts["tbDisease"], culture, h.tb_regimen(record, policy)))
     # A positive test that is older than the screening window still tells of latent tuberculosis (ruling 7).
     ever = h.answer(record, "tbTest")
-    by_vein = h.treated_by_vein((facts["otherInfection"], facts["recognisedInfection"]), record)
+    infections = (facts["otherInfection"], facts["recognisedInfection"], facts["feverOnRecord"])
+    by_vein = h.treated_by_vein(infections, record)
     found["seriousInfection"] = h.any_of((facts["seriousInfection"], by_vein))
     serious = h.any_of((found["seriousInfection"], found["tbActive"]))
     # Unknown conditions leave INF-01 open, and do not silence what fever and neutrophils say by themselves.

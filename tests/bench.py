@@ -379,7 +379,7 @@ def scaling(options: argparse.Namespace) -> None:
 
 
 def write_entries(url: str, writers: int, seconds: float) -> tuple[int, int]:
-    """Entries that so many processes wrote into one chain, and how often one gave up waiting for its turn."""
+    """Entries that so many processes wrote into one chain, and how many went to a spool since the turn did not come."""
     command = [sys.executable, str(Path(__file__).with_name("bench_writes.py")), url, str(seconds)]
     running = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -255,8 +255,9 @@ def scaling_text(
             f"{machine()}. The database, the service and the client of the measurement share these cores.",
             f"{span}, tokens and record (but `none`: neither); two connections for each worker:",
             table(head, rows),
-            "The record alone: entries of such calls into one chain on PostgreSQL, commits waiting for the disk:",
-            table(["writers", "entries/s", "CPU ms of the database each", "gave up after 0.5 s"], written),
+            "The record alone: entries of such calls into one chain on PostgreSQL, commits waiting for the disk. Eight "
+            "threads of each process hand in their entries; what gathers meanwhile is written in one transaction:",
+            table(["processes", "entries/s", "CPU ms of the database each", "in a spool at the end"], written),
             f"With {number(concerned)} ms of CPU for a call that concerns the guideline and {number(other)} ms "
             "for one that "
             f"does not (both with 200 Observations, tokens and record on PostgreSQL), {number(mean)} ms on average:",

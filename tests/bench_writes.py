@@ -1,23 +1,28 @@
-"""Writes entries into the chain of a PostgreSQL as fast as it takes them: ``bench_writes.py URL SECONDS``
+"""Writes entries into the chain of a PostgreSQL as a busy worker does: ``bench_writes.py URL SECONDS``
 
-The entry is a copy of the newest one there, with an id of its own. Says "ready", waits for a line, and says how many
-were written and how often another writer was waited for in vain.
+Eight threads hand in one entry after the other, copies of the newest one there with ids of their own. Says "ready",
+waits for a line, and says how many entries were kept and how many of them went to the spool instead.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
+import threading
 import time
+from pathlib import Path
 from uuid import uuid4
 
 import msgspec
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from cds_service.store.database import Database, parse_url
 from cds_service.store.keys import Keys
-from cds_service.store.store import CardRow, Entry, append
+from cds_service.store.spool import Spool
+from cds_service.store.store import CardRow, Entry, Store
 from cds_service.store.tables import AUDIT, CARD
+
+THREADS = 8
 
 
 def newest(database: Database) -> Entry:
@@ -38,25 +43,29 @@ def newest(database: Database) -> Entry:
     return Entry(row.id, row.at, row.kind, row.body, rows)
 
 
-def main(url: str, seconds: float) -> None:
-    database = Database(parse_url(url))
-    keys = Keys((bytes.fromhex("5a" * 32),))
-    pattern = newest(database)
+def main(url: str, seconds: float, folder: Path) -> None:
+    spool = folder / "spool"
+    store = Store(Database(parse_url(url)), Spool(spool), Keys((bytes.fromhex("5a" * 32),)))
+    pattern = newest(store.database)
+    kept = [0] * THREADS
+
+    def write(thread: int) -> None:
+        while time.monotonic() < end:
+            cards = [msgspec.structs.replace(card, uuid=str(uuid4())) for card in pattern.cards]
+            store.write(msgspec.structs.replace(pattern, id=str(uuid4()), cards=cards))
+            kept[thread] += 1
+
     print("ready", flush=True)
     sys.stdin.readline()
-    written = waited = 0
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        cards = [msgspec.structs.replace(card, uuid=str(uuid4())) for card in pattern.cards]
-        entry = msgspec.structs.replace(pattern, id=str(uuid4()), cards=cards)
-        try:
-            with database.writing() as connection:
-                append(connection, [entry], keys)
-            written += 1
-        except SQLAlchemyError:
-            waited += 1
-    print(written, waited)
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(sum(kept), len(spool.read_bytes().splitlines()) if spool.exists() else 0)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    with tempfile.TemporaryDirectory() as place:
+        main(sys.argv[1], float(sys.argv[2]), Path(place))

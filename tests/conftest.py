@@ -9,6 +9,7 @@ cost more or less than most ask for a share of `settings.default.max_examples`, 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import postgres
 import pytest
+from canaries import Watch
 from hypothesis import settings
 from sqlalchemy import text
 
@@ -27,6 +29,17 @@ from cds_service.store.store import Store
 settings.register_profile("quick", max_examples=30, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=500, deadline=None)
 settings.load_profile("quick")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_log_line_of_any_test_names_a_patient() -> Iterator[None]:
+    """LOG-1, over all tests of a run."""
+    watch = Watch()
+    logger = logging.getLogger("jaki_cds")
+    logger.addHandler(watch)
+    yield
+    logger.removeHandler(watch)
+    assert watch.found == []
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guideline.cells import Cell, CellError, Choice, Span, parse_cell
-from guideline.values import Interval
+from guideline.evaluate import ask_cell
+from guideline.values import Cause, Interval, Reason
 
 numbers = st.decimals(min_value=-50, max_value=50, places=1)
 
@@ -160,3 +161,8 @@ def test_what_is_no_cell_is_refused_with_an_example(text: str) -> None:
 def test_a_span_that_ends_before_it_begins_is_refused() -> None:
     with pytest.raises(CellError, match="write the smaller number first"):
         parse_cell("[20, 10)")
+
+
+def test_a_fact_that_nobody_gave_is_not_supplied() -> None:
+    said = ask_cell("haemoglobin", parse_cell("<= 10"), {}, None)
+    assert (said.holds, said.causes) == (None, (Cause("haemoglobin", Reason.NOT_SUPPLIED),))

@@ -31,6 +31,11 @@ OTHERWISE = {
 """What else withholds it, with the reason."""
 
 
+def test_the_command_writes_the_page(tmp_path: Path) -> None:
+    assert coverage.main([str(tmp_path / "coverage.md")]) == 0
+    assert (tmp_path / "coverage.md").read_text(encoding="utf-8") == coverage.page()
+
+
 def test_189_of_189_are_accounted_for() -> None:
     assert coverage.orphans(TABLES) == ([], [])
     assert len(register()) == 189

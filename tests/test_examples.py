@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from guideline.examples import Example, ExampleFault, read_examples
 from guideline.findings import Outcome
 from guideline.mutate import STEPS, step_of
 from guideline.tables import Row, Table, load_tables
-from guideline.values import Interval, Missing
+from guideline.values import Cause, Doubtful, Interval, Known, Missing, Reason
 
 FOLDER = Path(__file__).parent / "examples"
 EXAMPLES = read_examples(FOLDER)
@@ -287,6 +288,15 @@ def test_a_wrong_example_is_told(tmp_path: Path, case: dict[str, str], objection
     objections = example.objections(TABLES)
     assert len(objections) == 1
     assert objections[0].startswith(objection)
+
+
+def test_a_yes_may_be_dated_or_doubtful(tmp_path: Path) -> None:
+    case = {"facts": "{antiTnf: 'yes, 30 days ago', methotrexate: 'yes, stale'}"}
+    (example,) = written(tmp_path, **case)
+    dated, doubtful = example.record.flags["antiTnf"], example.record.flags["methotrexate"]
+    assert isinstance(dated, Known)
+    assert dated.evidence[0].on == example.record.on - timedelta(days=30)
+    assert doubtful == Doubtful("yes", (Cause("medications", Reason.STALE),))
 
 
 UNREADABLE = [

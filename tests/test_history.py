@@ -106,6 +106,40 @@ def test_the_newest_answer_counts() -> None:
     assert found == Known("positive", (Evidence("tbScreen", "positive", on=ago(1), source="Observation/2"),))
 
 
+def test_a_newer_answer_may_lie_in_what_did_not_come() -> None:
+    """So the one that came says yes with a doubt, and never no (ruling 18)."""
+    answers = {"tbTest": Answers((Answer("positive", ago(3), "Observation/igra"),), Reason.PARTIAL_PAGE)}
+    found = history.answer(replace(record(), answers=answers), "tbTest")
+    cause = Cause("tbScreen", Reason.PARTIAL_PAGE)
+    assert isinstance(found, Doubtful)
+    assert (found.value, found.causes) == ("positive", (cause,))
+    assert history.says(found, "positive") == Known("yes", found.evidence)
+    assert history.says(found, "negative") == Missing((cause,), found.evidence)
+
+
+def test_a_biologic_whose_end_is_near_is_a_switch() -> None:
+    taken = Known("yes", (Evidence("medications", "adalimumab", source="MedicationRequest/1"),))
+    ends = (Event(frozenset({"adalimumab"}), ago(-10), "MedicationRequest/1"),)
+    found = history.biologic_use(taken, replace(record(), ends=ends), POLICY)
+    assert isinstance(found, Known)
+    assert found.value == "switching"
+    assert history.biologic_use(taken, record(), POLICY) == Known("combined", taken.evidence)
+
+
+def test_a_result_of_another_time_of_the_day_contradicts_nothing() -> None:
+    later, earlier = reading("12", moment="2026-03-02T17:00:00"), reading("9", moment="2026-03-02T08:00:00")
+    child = record(haemoglobin=results(later, earlier))
+    assert history.of_one_day("haemoglobin", child, later) == (later,)
+    assert history.worst_first("haemoglobin", child, highest=False)[0] == (later,)
+
+
+def test_of_results_of_one_moment_the_worst_stands_first() -> None:
+    one, other = reading("12"), reading("9")
+    child = record(haemoglobin=results(one, other))
+    assert history.worst_first("haemoglobin", child, highest=False)[0] == (other, one)
+    assert history.worst_first("haemoglobin", child, highest=True)[0] == (one, other)
+
+
 # --- lists -------------------------------------------------------------------------------------------------
 
 SCREENED = Known("yes", (Evidence("procedures", "chest X-ray", on=ago(365), source="Procedure/1"),))

@@ -62,6 +62,7 @@ REFUSED: list[tuple[str, bytes, str]] = [
     ("the number that hung a worker", b'{"a": 1e2000000}', "exponent"),
     ("a number of the order of 1e31", b"30e30", "exponent"),
     ("a number of the order of 1e-38", b"0." + b"0" * 37 + b"1", "exponent"),
+    ("another of them", b'{"a": [0.' + b"0" * 33 + b"1]}", "exponent"),
     ("41 digits", b"1" * 41, "40 characters"),
     ("41 characters with a fraction", b"0." + b"1" * 39, "40 characters"),
     ("100,000 digits", b"1" * 100_000, "40 characters"),

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import pytest
+from canaries import CANARIES, Watch
 
 from cds_service.logs import LONGEST_LINE, JsonLines, request_id
 
@@ -55,3 +56,13 @@ def test_log_3_lines_of_the_web_server_are_their_fixed_text_only() -> None:
     found = json.loads(line("gunicorn.error", "Error handling request %s %s", "GET", "/Patient/avery?name=x"))
     assert (found["logger"], found["event"]) == ("gunicorn.error", "Error handling request %s %s")
     assert "avery" not in json.dumps(found)
+
+
+@pytest.mark.parametrize("word", ["Avery", *CANARIES.values()])
+def test_log_1_the_watch_over_all_tests_notices_a_canary(word: str) -> None:
+    watch = Watch()
+    for text, fields in (("said", {"who": f"x {word}"}), (f"{word}!", {}), ("nothing", {"why": "expired"})):
+        record = logging.LogRecord("jaki_cds", logging.INFO, "x.py", 1, text, (), None)
+        record.fields = fields
+        watch.emit(record)
+    assert len(watch.found) == 2

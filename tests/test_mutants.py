@@ -97,7 +97,9 @@ FLAGS = sorted(excuse for excuse in mutate.EXCUSED if excuse[2].startswith("with
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("table", "row", "what"), FLAGS, ids=["-".join(flag) for flag in FLAGS])
-def test_an_excused_flag_changes_no_word_for_any_child_of_the_examples(table: str, row: str, what: str) -> None:
+def test_an_excused_flag_changes_no_word_for_any_child_of_the_examples(
+    table: str, row: str, what: str
+) -> None:
     """The reason of the excuse, proved: with and without the flag the whole assessment is the same."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mutate, "EXCUSED", {})
@@ -136,6 +138,24 @@ def test_a_change_that_no_example_notices_survives(tmp_path: Any) -> None:
     assert found.survivors[0].rows == ("TOFA-DOSE-06", "TOFA-DOSE-01")
     assert found.tried == len(found.survivors) + len(found.by_linter)
     assert run(raw, (FLIP,), tmp_path).by_linter
+
+
+def test_a_change_that_no_child_can_feel_is_not_tried(tmp_path: Any) -> None:
+    """An eGFR above 0 and one of any value are the same children."""
+    (tmp_path / "children.yaml").write_text("{}\n", encoding="utf-8")
+    (tmp_path / "none.yaml").write_text("[]\n", encoding="utf-8")
+    entry = next(e for e in RAW["renal.yaml"] if e["table"] == "REN-EGFR")
+    made = [m for m in mutants({"renal.yaml": [entry]}) if m.kind == FLIP]
+    found = run({"renal.yaml": [entry]}, (FLIP,), tmp_path)
+    assert found.tried < len(made)
+    assert not [m for m in (*found.survivors, *found.by_linter) if "egfr > 0" in m.what]
+
+
+def test_a_table_without_one_of_its_rows_is_another_table(tmp_path: Any) -> None:
+    (tmp_path / "children.yaml").write_text("{}\n", encoding="utf-8")
+    (tmp_path / "none.yaml").write_text("[]\n", encoding="utf-8")
+    found = run({"tofacitinib.yaml": [small()]}, (DROP,), tmp_path)
+    assert "the whole row dropped" in {m.what for m in (*found.survivors, *found.by_linter)}
 
 
 def test_the_command_tells_what_survived(

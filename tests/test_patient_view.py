@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 from builders import (
     ATC,
+    HEALTHY,
     LOINC,
     SAVI,
     SNOMED,
@@ -26,6 +27,7 @@ from builders import (
     ours,
     prefetch_of,
     quantity,
+    suggestions,
     texts,
     view,
 )
@@ -181,7 +183,6 @@ ROUTES: dict[str, tuple[list[Json] | None, bool]] = {
     "no route": (None, False),
     "by mouth": ([{"route": concept("26643006", SNOMED)}], False),
     "intravenous, coded": ([{"route": concept("47625008", SNOMED)}], True),
-    "intravenous, HL7": ([{"route": concept("IVPB", "http://hl7.org/fhir/v3/RouteOfAdministration")}], True),
     "intravenous, in words": ([{"text": "1 g"}, {"route": {"text": "Intravenous infusion"}}], True),
     "IV": ([{"route": {"text": "IV"}}], True),
     "no vein": ([{"route": {"text": "Intravesical"}}], False),
@@ -268,3 +269,25 @@ def test_a_short_first_sentence_is_followed_by_what_to_do() -> None:
         "Tofacitinib 4 mg twice daily: Serious infection: Interrupt the JAK inhibitor"
     )
     assert len(card["summary"]) < 140
+
+
+# --- ready-made orders ----------------------------------------------------------------------------
+
+
+def offered(found: list[Json]) -> list[tuple[str, str | None]]:
+    """The tests that the cards offer to order: (code, day)."""
+    requests = [action["resource"] for one in suggestions(found) for action in one["actions"]]
+    assert {request["resourceType"] for request in requests} <= {"ServiceRequest"}
+    return [(request["code"]["coding"][0]["code"], request.get("occurrenceDateTime")) for request in requests]
+
+
+def test_a_low_count_comes_with_the_order_of_its_repeat() -> None:
+    child = monitored(tofacitinib(), bloods=HEALTHY | {"lymphocytes": "0.7"})
+    assert offered(view(child)) == [("58410-2", None)]
+
+
+def test_screening_that_is_due_is_ordered_test_by_test() -> None:
+    running = order("baricitinib", start="2025-11-01", dosageInstruction=divided(MORN=2, EVE=2))
+    child = monitored(running, conditions=[SAVI])
+    child["virusLoads"] = bundle()
+    assert offered(view(child)) == [(code, None) for code in (BK_BLOOD, BK_URINE, JC_BLOOD, JC_URINE)]

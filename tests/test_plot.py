@@ -33,6 +33,19 @@ def test_a_start_has_its_dose_bands_and_results() -> None:
     assert len(own) == 1
 
 
+def test_a_band_is_named_and_not_told_by_its_colour_alone() -> None:
+    _, root = drawn("tofa-init-all-limits-uk")
+    assert "TOFA-INIT-02 critical" in [text.text for text in root.iter(f"{SVG}text")]
+
+
+def test_a_small_change_is_not_drawn_as_a_large_one() -> None:
+    """ALT goes from 22 to 21: the two points lie close together."""
+    _, root = drawn("view-bari-egfr-38")
+    picture = next(group for group in root.iter(f"{SVG}g") if str(group.get("aria-label")).startswith("ALT"))
+    heights = [float(str(dot.get("cy"))) for dot in picture.iter(f"{SVG}circle")]
+    assert 0 < max(heights) - min(heights) < 30
+
+
 def test_a_withheld_dose_is_said_below_the_bands() -> None:
     _, root = drawn("tofa-init-all-limits-uk")
     words = [str(text.text) for text in root.iter(f"{SVG}text")]

@@ -129,6 +129,24 @@ def test_a_difference_is_told_by_finding(
     assert told in out
 
 
+def test_of_a_changed_text_the_changed_words_are_told(case: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def reword(answer: Json) -> None:
+        card = answer["cards"][0]
+        card["detail"] = card["detail"].replace("Data used: weight 17.4 kg,", "Data used: weight 17.5 kg,")
+
+    change(case, reword)
+    assert main([str(case)]) == 1
+    assert "    ~Data used: weight [-17.5-] [+17.4+] kg, 25 May 2026.\n" in capsys.readouterr().out
+
+
+def test_a_reader_who_has_seen_enough_is_no_fault() -> None:
+    code = "import sys; from cds_service.cli import main; sys.exit(main(['replay', sys.argv[1]]))"
+    run = f"'{sys.executable}' -c \"{code}\" '{SAMPLES}' | head -n 1"
+    done = subprocess.run(["bash", "-c", run], capture_output=True, text=True, check=True, cwd=SAMPLES.parent)
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
+
+
 def test_what_went_is_the_mirror_of_what_came() -> None:
     before, after = stored(OVER), stored(EMPTY)
     came = [line for line in differences(after, before) if line.startswith("came")]

@@ -21,6 +21,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from canaries import CANARIES
 from flask.testing import FlaskClient
 from generated_requests import generated
 from hypothesis import given, settings
@@ -229,6 +230,29 @@ def test_many_threads_of_several_stores_write_one_chain(make: Callable[[], Store
     assert faults(stores[0]) == []
 
 
+def test_entries_that_gather_while_one_is_written_share_a_transaction(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+    plain = Database.writing_directly
+
+    def counted(self: Database) -> Any:
+        begun.append(1)
+        return plain(self)
+
+    monkeypatch.setattr(Database, "writing_directly", counted)
+    with ThreadPoolExecutor(5) as pool:
+        with store._writing:  # as if somebody waited for the disk
+            done = [pool.submit(store.write, entry(n)) for n in range(5)]
+            end = time.monotonic() + 10
+            while len(store._waiting) < len(done) and time.monotonic() < end:
+                time.sleep(0.001)
+        for each in done:
+            each.result(10)
+    assert (len(begun), len(links(store))) == (1, 5)
+    assert faults(store) == []
+
+
 TAMPERINGS = {
     "a body": update(AUDIT).where(AUDIT.c.seq == 3).values(body='{"number":9}'),
     "a time": update(AUDIT).where(AUDIT.c.seq == 3).values(at="2026-06-02T00:00:00.000Z"),
@@ -423,6 +447,7 @@ def hinder(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OperationalError("INSERT Avery Testcase", {}, Exception("Avery Testcase"))
 
     monkeypatch.setattr(Database, "writing", fails)
+    monkeypatch.setattr(Database, "writing_directly", fails)
 
 
 def test_aud_6_while_the_store_fails_the_spool_takes_the_entries(
@@ -602,21 +627,6 @@ def test_the_newest_version_is_the_one_that_the_service_asks_for() -> None:
 
 
 # --- AUD-8: nobody is named -----------------------------------------------------------------------
-
-CANARIES = {
-    "token": "canaryToken5f1",
-    "name": "Canaryfirst",
-    "family": "Canarylast",
-    "nhs": "9434765919",
-    "birthDate": "2016-04-17",
-    "address": "13 Canary Wharf Lane",
-    "text": "canary free text of a clinician",
-    "mrn": "MRN-CANARY-77",
-    "patient": "canary-child-1",
-    "user": "canary-doctor-1",
-    "server": "canary.example.org",
-    "comment": "canary comment of feedback",
-}
 
 
 def with_canaries() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from cds_service.app import create_app
 from cds_service.replay import main as replay
 from cds_service.settings import Settings
 from cds_service.workbench.routes import SAMPLES
+from fhir_mappings.prefetch import templates
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -147,6 +148,42 @@ def test_a_request_of_stu3_or_out_of_a_capture_is_taken_and_a_bundle_is_told_apa
     expect(page.get_by_role("alert")).to_contain_text("This is a FHIR Bundle, no hook request")
     pasted(page, '{"hook": "order-dispatch"}')
     expect(page.get_by_role("alert")).to_contain_text("The member hook must be one of medication-prescribe")
+
+
+def test_a_demo_child_is_opened_with_its_record_as_an_ehr_would_send_it(page: Page) -> None:
+    page.goto("/")
+    page.get_by_label("Sample child").select_option("child:jia-28kg")
+    expect(page.locator("article.card").first).to_contain_text("TOFA-DOSE-04")
+    assert page.url.endswith("/?child=jia-28kg")
+    request = request_of(page)
+    assert set(request["prefetch"]) == set(templates())  # type: ignore[call-overload]
+    assert page.locator("#pictures figure", has_text="haemoglobin:").locator("circle").count() > 2
+    page.goto("/?child=jia-overdue-bloods")
+    page.get_by_label("Hook", exact=True).select_option("patient-view")
+    expect(page.locator("#pictures circle.overdue")).not_to_have_count(0)
+    expect(page.locator("#cards")).to_contain_text("TOFA-MON-03")
+    page.goto("/?child=nobody")
+    expect(page.get_by_role("alert")).to_contain_text("There is no demo child nobody.")
+
+
+def test_a_value_that_is_no_number_is_told_beside_its_field(page: Page) -> None:
+    opened(page, "tofa-exactly-20kg")
+    weight = page.get_by_role("textbox", name="weight", exact=True)
+    weight.fill("heavy")
+    expect(page.get_by_role("alert")).to_contain_text("Write a number, such as 17.4")
+    expect(weight).to_have_attribute("aria-invalid", "true")
+    assert "heavy" not in (page.locator("#raw-request").text_content() or "")
+    weight.fill("19,9")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    expect(page.locator("#why")).to_contain_text("TOFA-DOSE-03")
+    page.get_by_label("Dose, mg").fill("3,2")
+    expect(page.locator("#why")).to_contain_text("The draft against it: match")
+
+
+def test_accepted_test_orders_stand_among_the_drafts(page: Page) -> None:
+    opened(page, "tofa-dose-03-adult-dose")
+    page.locator("button.accept", has_text="Order the monitoring plan").click()
+    expect(page.locator("#other-drafts")).to_contain_text("Also drafted: ")
 
 
 def test_the_empty_page_offers_children_to_start_with(page: Page) -> None:
@@ -330,7 +367,7 @@ def test_request_and_response_are_shown_copied_and_saved(page: Page, tmp_path: P
     assert "/cds-services/jaki-order-select'" in copied
     page.get_by_label("Name of the sample").fill("Not a name")
     page.get_by_role("button", name="Save as sample").click()
-    expect(page.locator("#raw-status")).to_contain_text("made of small letters")
+    expect(page.locator("#sample-name-fault")).to_contain_text("made of small letters")
     page.get_by_label("Name of the sample").fill("my-case")
     with page.expect_download() as saved:
         page.get_by_role("button", name="Save as sample").click()

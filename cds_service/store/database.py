@@ -10,14 +10,16 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -26,6 +28,7 @@ LOCK_MS = 500
 """How long a call waits for another writer before its entry goes to the spool instead."""
 CONNECT_SECONDS = 2
 _LOCK_NUMBER = 0x6A616B69  # of the advisory lock: "jaki"
+_LOCK = f"SELECT pg_advisory_xact_lock({_LOCK_NUMBER})"
 _WRITES = "jaki_writes"
 
 
@@ -46,6 +49,18 @@ def parse_url(text_: str) -> URL:
     if url.drivername == "sqlite" and url.database in (None, "", ":memory:"):
         raise StoreFault("names no file, so nothing would be kept; write sqlite:///path.")
     return url
+
+
+@cache
+def driver_sql(statement: Any, dialect: Dialect) -> str:
+    """A statement as the driver takes it, with its values by name."""
+    return str(statement.compile(dialect=dialect))
+
+
+def faults_of(engine: Engine) -> tuple[type[Exception], ...]:
+    """What a database that fails raises: SQLAlchemy's faults, its driver's own, and the system's."""
+    driver = cast("type[Exception]", engine.dialect.loaded_dbapi.Error)
+    return (SQLAlchemyError, driver, OSError)
 
 
 class Database:
@@ -88,9 +103,8 @@ class Database:
 
     @property
     def faults(self) -> tuple[type[Exception], ...]:
-        """What a database that fails raises: SQLAlchemy's faults, its driver's own, and the system's."""
-        driver = cast("type[Exception]", self._engine.dialect.loaded_dbapi.Error)
-        return (SQLAlchemyError, driver, OSError)
+        """What this raises where the database fails."""
+        return faults_of(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -104,6 +118,23 @@ class Database:
                 self._migrate(engine)
             with _write(engine) as connection:
                 yield connection
+
+    @contextmanager
+    def writing_directly(self) -> Iterator[DBAPICursor]:
+        """As ``writing``, with the driver's own cursor: for what every call does, SQLAlchemy's way costs too much."""
+        engine = self.engine
+        with self._lock:
+            if not self._migrated:
+                self._migrate(engine)
+            connection = engine.raw_connection()
+            try:
+                cursor = connection.cursor()
+                cursor.execute("BEGIN IMMEDIATE" if self.is_sqlite else _LOCK)
+                yield cursor
+                cursor.close()
+                connection.commit()
+            finally:
+                connection.close()  # into the pool; what was not committed is rolled back
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -126,7 +157,7 @@ class Database:
 def _write(engine: Engine) -> Iterator[Connection]:
     with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
         if engine.dialect.name == "postgresql":
-            connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK_NUMBER})"))
+            connection.execute(text(_LOCK))
         yield connection
 
 

@@ -9,17 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 from sqlalchemy import Connection, Dialect, bindparam, insert, select, update
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 from cds_service.json_reader import write_json
 from cds_service.settings import Settings
 from cds_service.store.chain import GENESIS, Head, digest
-from cds_service.store.database import Database, parse_url
+from cds_service.store.database import Database, driver_sql, parse_url
 from cds_service.store.keys import OWNER_ONLY, Keys, read_keys
 from cds_service.store.spool import Spool
 from cds_service.store.tables import AUDIT, CARD, FEEDBACK, HEAD
@@ -30,6 +30,9 @@ STATE = Path("var")
 OVERRIDDEN = "overridden"
 PAUSE_SECONDS = 2.0
 """After a failure the database is left alone for so long: a call must not wait for what has just failed."""
+
+LOOK_SECONDS = 1.0
+"""Between looks at the spool, which other processes may have used."""
 
 _log = logging.getLogger("jaki_cds")
 
@@ -120,6 +123,7 @@ class Store:
     on_report: Callable[[Report], None] = lambda report: None
     """Takes note of a report on a card when it is in the database, once however often it was sent."""
     _not_before: float = 0.0
+    _look_again: float = 0.0
     _waiting: list[_Waiting] = field(default_factory=list, init=False)
     _gathering: threading.Lock = field(default_factory=threading.Lock, init=False)
     _writing: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -174,9 +178,13 @@ class Store:
         if time.monotonic() < self._not_before:
             return False
         try:
-            with self.database.writing() as connection:
-                reports = append(connection, entries, self.keys)
-            self._note(reports)
+            if any(entry.feedback for entry in entries):
+                with self.database.writing() as connection:
+                    reports = append(connection, entries, self.keys)
+                self._note(reports)
+            else:
+                with self.database.writing_directly() as cursor:
+                    chain_on(cursor, self.database.engine.dialect, entries, self.keys)
             self._drain_beside()
         except self.database.faults as fault:
             self._not_before = time.monotonic() + PAUSE_SECONDS
@@ -233,6 +241,10 @@ class Store:
 
     def _drain_beside(self) -> None:
         """Entries that wait go into the chain in a thread of their own: no call waits for them."""
+        now = time.monotonic()
+        if now < self._look_again:
+            return
+        self._look_again = now + LOOK_SECONDS
         if not self.spool.is_empty():
             threading.Thread(target=self._drain_quietly, daemon=True).start()
 
@@ -273,46 +285,38 @@ _LAST_WORDS = (
 _READ_HEAD = select(HEAD.c.seq, HEAD.c.hash, HEAD.c.key_id, HEAD.c.seal)
 
 
-@cache
-def _sql(statement: Any, dialect: Dialect) -> str:
-    """A statement as the driver takes it."""
-    return str(statement.compile(dialect=dialect))
-
-
 def append(connection: Connection, entries: Sequence[Entry], keys: Keys) -> list[Report]:
     """Chains ``entries`` on, inside a transaction that alone writes; gives the reports on cards that are new.
 
     Raises ``Database.faults``.
-
-    Every call runs this: the statements go to the driver itself, since SQLAlchemy's way costs three times as much.
     """
     if not entries:
         return []
-    cursor, dialect = connection.connection.cursor(), connection.dialect
-    cursor.execute(_sql(_READ_HEAD, dialect))
+    cursor = connection.connection.cursor()
+    chain_on(cursor, connection.dialect, entries, keys)
+    cursor.close()
+    reports = [_keep_feedback(connection, report, entry.at) for entry in entries for report in entry.feedback]
+    return [report for report in reports if report is not None]
+
+
+def chain_on(cursor: DBAPICursor, dialect: Dialect, entries: Sequence[Entry], keys: Keys) -> None:
+    """Entries and their cards, without the feedback that they bring."""
+    cursor.execute(driver_sql(_READ_HEAD, dialect))
     found = cursor.fetchone()
     head = None if found is None else Head(*found)
     seq, last = (0, GENESIS) if head is None else (head.seq, head.hash)
-    rows: list[dict[str, Any]] = []
-    cards: list[dict[str, Any]] = []
     for entry in entries:
         seq, before = seq + 1, last
         last = digest(before, seq, entry.id, entry.at, entry.kind, entry.body)
         row = {"id": entry.id, "at": entry.at, "kind": entry.kind, "body": entry.body}
-        rows.append({"seq": seq, **row, "previous": before, "hash": last})
-        cards += [_card_row(card, entry.at, seq) for card in entry.cards]
-    for row in rows:
-        cursor.execute(_sql(_ADD_ENTRY, dialect), row)
-    for card in cards:
-        cursor.execute(_sql(_ADD_CARD, dialect), card)
-    reports = [_keep_feedback(connection, report, entry.at) for entry in entries for report in entry.feedback]
+        cursor.execute(driver_sql(_ADD_ENTRY, dialect), {"seq": seq, **row, "previous": before, "hash": last})
+        for card in entry.cards:
+            cursor.execute(driver_sql(_ADD_CARD, dialect), _card_row(card, entry.at, seq))
     sealed = {"seq": seq, "hash": last, "key_id": keys.current, "seal": keys.seal(seq, last)}
     if head is None:
-        cursor.execute(_sql(_ADD_HEAD, dialect), {"id": 1, **sealed})
+        cursor.execute(driver_sql(_ADD_HEAD, dialect), {"id": 1, **sealed})
     else:
-        cursor.execute(_sql(_MOVE_HEAD, dialect), sealed)
-    cursor.close()
-    return [report for report in reports if report is not None]
+        cursor.execute(driver_sql(_MOVE_HEAD, dialect), sealed)
 
 
 def read_head(connection: Connection) -> Head | None:

@@ -44,6 +44,7 @@ COLOURS = {
     "own": "#a9d3f2",
     "other": "#e4edf4",
 }
+WORDS = {"critical": "critical", "warning": "warning", "info": "information", "none": "continue"}
 GRAVE = ("none", "info", "warning", "critical")
 
 Json = dict[str, Any]
@@ -187,10 +188,18 @@ def _series(order: Json, result: Json) -> Canvas:
     low, high = max(Decimal(0), low - room), high + room
     x = _scale(Decimal(first), Decimal(max(*days, first + 1)), LEFT, RIGHT)
     y = _scale(low, high, BOTTOM, TOP)
+    names: list[tuple[float, str]] = []
     for band in sorted(result["bands"], key=lambda b: GRAVE.index(b["severity"])):
         top = y(high if band["high"] is None else band["high"])
         bottom = y(low if band["low"] is None else band["low"])
         canvas.rect(LEFT, top, RIGHT - LEFT, max(0.0, bottom - top), COLOURS[band["severity"]])
+        if bottom - top >= LABEL_GAP:
+            names.insert(0, ((top + bottom) / 2 + 4, f"{band['row']} {WORDS[band['severity']]}"))
+    named: list[float] = []
+    for at, words in names:  # over all bands, the gravest first
+        if all(abs(other - at) >= LABEL_GAP for other in named):
+            named.append(at)
+            canvas.text(RIGHT - 4, at, words, "end")
     canvas.line([(LEFT, TOP), (LEFT, BOTTOM), (RIGHT, BOTTOM)], "#66737f")
     _labels(canvas, [*sorted(near), max(values), min(values)], y)
     if start is not None:

@@ -12,6 +12,7 @@ from flask import Blueprint, Response, current_app, render_template, request
 
 from cds_service.bodies import read_body
 from cds_service.compare import EXTENSION
+from cds_service.demo.children import load
 from cds_service.envelope import HookCall, read_call
 from cds_service.errors import BadRequest, UnknownService
 from cds_service.explain import assessments, explanation
@@ -83,6 +84,7 @@ def _page() -> Response:
         ],
         first=[each for name in FIRST for each in samples if each.name == name],
         services={service.hook: service.id for service in SERVICES.values()},
+        children=load(),
         results=results(),
         conditions=conditions(),
         medicines=medicines(),

@@ -67,17 +67,19 @@ function series(result, order) {
   top += margin;
   const x = (at) => LEFT + ((at - first) / (last - first)) * (RIGHT - LEFT - 8);
   const y = (value) => 150 - ((Math.min(Math.max(value, bottom), top) - bottom) / (top - bottom)) * 140;
-  const named = [];
+  const names = [];
   for (const band of [...result.bands].sort((a, b) => GRAVE[a.severity] - GRAVE[b.severity])) {
     const low = y(band.low ?? bottom), high = y(band.high ?? top);
     const box = svg("rect", { x: LEFT, y: high, width: RIGHT - LEFT, height: Math.max(0, low - high), class: `band-${band.severity}` });
     box.append(svg("title", {}, `${band.row}: ${band.words}: ${band.say}`));
     picture.append(box);
-    const middle = (low + high) / 2 + 3;
-    if (low - high > 9 && !named.some((y) => Math.abs(y - middle) < 10)) {
-      named.push(middle);
-      picture.append(svg("text", { x: RIGHT - 4, y: middle, "text-anchor": "end", class: "band-name" }, `${band.row} ${WORDS[band.severity]}`));
-    }
+    if (low - high > 9) names.unshift({ y: (low + high) / 2 + 3, words: `${band.row} ${WORDS[band.severity]}` });
+  }
+  const named = [];
+  for (const each of names) { // over all bands, the gravest first
+    if (named.some((y) => Math.abs(y - each.y) < 10)) continue;
+    named.push(each.y);
+    picture.append(svg("text", { x: RIGHT - 4, y: each.y, "text-anchor": "end", class: "band-name" }, each.words));
   }
   picture.append(svg("path", { d: `M${LEFT} 10V150H${RIGHT}`, class: "axis" }));
   const taken = [];

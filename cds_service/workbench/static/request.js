@@ -184,6 +184,10 @@ export function draftBundle(request) {
 export const drafts = (request) =>
   resources(draftBundle(request)).filter((r) => /^Medication(Request|Order)$/.test(r.resourceType));
 
+export const otherDrafts = (request) =>
+  resources(draftBundle(request)).filter((r) => !/^Medication(Request|Order)$/.test(r.resourceType))
+    .map((r) => wording(r.code, r.resourceType));
+
 export { drugWords };
 
 const DRAFTS = { "order-select": "draftOrders", "order-sign": "draftOrders", "medication-prescribe": "medications" };

@@ -44,8 +44,41 @@ function open(value, title) {
   fire("opened");
 }
 
+// As an EHR does it: the record of a demo child by the templates that the service publishes, and a draft without a dose.
+async function openChild(id) {
+  try {
+    const hook = "order-select";
+    const discovery = await (await fetch("/cds-services")).json();
+    log("GET /cds-services", 200);
+    const templates = Object.entries(discovery.services.find((each) => each.id === services.get(hook)).prefetch);
+    const prefetch = Object.fromEntries(await Promise.all(templates.map(async ([key, template]) => {
+      const [path, query] = template.replaceAll("{{context.patientId}}", encodeURIComponent(id)).split("?");
+      const answer = await (query ? fetch(`/demo/fhir/${path}/_search`, { method: "POST", body: new URLSearchParams(query) }) : fetch(`/demo/fhir/${path}`));
+      if (!answer.ok) throw new Error(`There is no demo child ${id}.`);
+      return [key, await answer.json()];
+    })));
+    log(`${templates.length} searches of /demo/fhir`, 200);
+    const option = [...byId("sample").options].find((each) => each.value === `child:${id}`);
+    const [drug, form] = (option?.dataset.drug ?? "").split("-");
+    const value = { hook, hookInstance: crypto.randomUUID(), prefetch, extension: { "org.jaki-cds": { asOf: new Date().toISOString().slice(0, 10) } },
+      context: { userId: "Practitioner/rheumatologist-1", patientId: id, draftOrders: { resourceType: "Bundle", type: "collection" }, selections: [] } };
+    const coded = drugs.find((each) => each.textContent === drug)?.value.split("|");
+    if (coded) {
+      edit.addDraft(value, coded[0], coded[1], drug);
+      if (form) edit.setDrug(edit.drafts(value)[0], coded[0], coded[1], drug, form);
+    }
+    byId("sample").value = `child:${id}`;
+    tellNeighbours();
+    history.replaceState(null, "", `/?child=${encodeURIComponent(id)}`);
+    open(value, `${id}-changed`);
+  } catch (fault) {
+    showProblem(`${fault.message} Choose one from the list.`);
+  }
+}
+
 async function openSample(chosen) {
   if (!chosen) return;
+  if (chosen.startsWith("child:")) { await openChild(chosen.slice(6)); return; }
   try {
     const answer = await fetch(`/demo/samples/${encodeURIComponent(chosen)}`);
     log(`GET /demo/samples/${chosen}`, answer.status);
@@ -104,12 +137,13 @@ function fill() {
   for (const control of controls) {
     const found = edit.result(request, control);
     control.value.value = found.value;
-    control.value.removeAttribute("aria-invalid");
+    judge(control.value, "");
     control.on.value = found.date;
     control.unitText.textContent = !found.unit || found.unit === control.unit ? control.unitWords : found.unit;
     byId(found.value === "" ? "more-results" : "results").append(control.box);
   }
   byId("more-count").textContent = byId("more-results").children.length;
+  byId("server-hint").hidden = !request.fhirServer;
   fillList("conditions", edit.conditions(request));
   fillList("medicines", edit.medicines(request));
   fillDrafts();
@@ -138,6 +172,8 @@ function fillList(id, items) {
 
 function fillDrafts() {
   const orders = edit.drafts(request);
+  const others = edit.otherDrafts(request);
+  byId("other-drafts").replaceChildren(...(others.length ? [element("p", `Also drafted: ${others.join(", ")}.`, { class: "hint" })] : []));
   byId("drafts-box").hidden = !edit.draftBundle(request);
   byId("draft-adder").hidden = !edit.draftBundle(request);
   byId("drafts").replaceChildren(...(orders.length ? orders.map(draftControls) : [element("p", "No medicine is drafted.", { class: "hint" })]));
@@ -172,11 +208,11 @@ function draftControls(order, number) {
     const value = element("input", [], { id: `${id}-dose-${index}`, inputmode: "decimal", value: now.value });
     const frequency = element("input", [], { id: `${id}-times-${index}`, inputmode: "numeric", value: now.frequency, disabled: Boolean(now.when) });
     const change = () => {
-      const bad = !/^([0-9]+(\.[0-9]+)?)?$/.test(value.value.trim()) || !/^[0-9]*$/.test(frequency.value.trim());
-      value.toggleAttribute("aria-invalid", false);
-      if (bad) { value.setAttribute("aria-invalid", "true"); return; }
-      value.removeAttribute("aria-invalid");
-      edit.setDose(order, index, value.value.trim(), frequency.value.trim());
+      const [amount, times] = [value.value.trim().replace(",", "."), frequency.value.trim()];
+      const fine = [judge(value, /^([0-9]+(\.[0-9]+)?)?$/.test(amount) ? "" : "Write a number, such as 3.2."),
+        judge(frequency, /^[0-9]*$/.test(times) ? "" : "Write a whole number.")];
+      if (!fine.every(Boolean)) return;
+      edit.setDose(order, index, amount, times);
       changed();
     };
     value.addEventListener("input", change);
@@ -186,6 +222,21 @@ function draftControls(order, number) {
   });
   made.append(element("p", away, { class: "buttons" }));
   return made;
+}
+
+// Says what is wrong with a field beside it, or that nothing is.
+function judge(field, cure) {
+  const id = `${field.id}-fault`;
+  byId(id)?.remove();
+  if (cure) {
+    field.setAttribute("aria-invalid", "true");
+    field.setAttribute("aria-errormessage", id);
+    field.after(element("span", cure, { id, class: "fault", role: "alert" }));
+  } else {
+    field.removeAttribute("aria-invalid");
+    field.removeAttribute("aria-errormessage");
+  }
+  return !cure;
 }
 
 function labelled(words, control) {
@@ -211,9 +262,8 @@ byId("draft-new").addEventListener("change", (event) => {
 for (const id of ["age-years", "age-months"]) {
   byId(id).addEventListener("change", () => {
     const [years, months] = ["age-years", "age-months"].map((each) => byId(each).value.trim() || "0");
-    const fine = [years, months].every((each) => /^[0-9]{1,3}$/.test(each));
-    byId(id).toggleAttribute("aria-invalid", false);
-    if (!fine) { byId(id).setAttribute("aria-invalid", "true"); return; }
+    const fine = [years, months].map((each, n) => judge(byId(n ? "age-months" : "age-years"), /^[0-9]{1,3}$/.test(each) ? "" : "Write a whole number."));
+    if (!fine.every(Boolean)) return;
     edit.needPatient(request).birthDate = edit.bornBefore(edit.evaluationDate(request), Number(years) * 12 + Number(months));
     byId("birth-date").value = edit.patient(request).birthDate;
     tellAge(edit.patient(request).birthDate);
@@ -234,7 +284,7 @@ byId("sex").addEventListener("change", (event) => {
 for (const control of controls) {
   const change = () => {
     const fine = edit.setResult(request, control, control.value.value, control.on.value);
-    if (fine) { control.value.removeAttribute("aria-invalid"); changed(); } else control.value.setAttribute("aria-invalid", "true");
+    if (judge(control.value, fine ? "" : "Write a number, such as 17.4 or <0.2. Until then the request is as it was.")) changed();
   };
   control.value.addEventListener("input", change);
   control.on.addEventListener("change", change);
@@ -438,13 +488,8 @@ byId("copy-curl").addEventListener("click", async () => {
 
 byId("save-sample").addEventListener("click", async () => {
   const name = byId("sample-name").value.trim();
-  const invalid = !/^[a-z0-9][a-z0-9.-]{1,60}$/.test(name);
-  byId("sample-name").toggleAttribute("aria-invalid", false);
-  if (invalid) {
-    byId("sample-name").setAttribute("aria-invalid", "true");
-    byId("raw-status").textContent = "The name is made of small letters, digits, hyphens and full stops.";
-    return;
-  }
+  const good = /^[a-z0-9][a-z0-9.-]{1,60}$/.test(name);
+  if (!judge(byId("sample-name"), good ? "" : "The name is made of small letters, digits, hyphens and full stops.")) return;
   try {
     const asked = `/demo/sample?name=${encodeURIComponent(name)}`;
     const answer = await fetch(asked, { method: "POST", headers: json, body: JSON.stringify(request) });
@@ -468,4 +513,6 @@ if (!matchMedia("(min-width: 60rem)").matches) byId("controls-box").open = false
 
 const asked = new URLSearchParams(location.search).get("sample");
 tellNeighbours();
+const child = new URLSearchParams(location.search).get("child");
 if (asked) openSample(asked);
+else if (child) openChild(child);
