@@ -419,7 +419,8 @@ _LOG_COPIES, _COPIES = "viral-load-log-copies", "viral-load-copies"
 
 
 def _converted(analyte: str, value: Decimal, quantity: Mapping[str, Any]) -> Decimal | Reason:
-    code, unit = _text(quantity.get("code")), _text(quantity.get("unit"))
+    code, unit = quantity.get("code"), quantity.get("unit")
+    code, unit = code if isinstance(code, str) else None, unit if isinstance(unit, str) else None
     if analyte not in _VIRUS_LOADS:
         return convert(analyte, value, code, unit)
     logarithm = convert(_LOG_COPIES, value, code, unit)
