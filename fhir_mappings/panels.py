@@ -44,9 +44,16 @@ def own_results(pool: Pool) -> list[Result]:
     return found
 
 
-def results_of(pool: Pool, patient_id: str) -> Iterator[Result]:
+def results_of(pool: Pool, patient_id: str) -> list[Result]:
     """Every Observation of the pool, and every one contained in an Observation or a DiagnosticReport."""
-    yield from own_results(pool)
+    found: list[Result] | None = pool.kept.get(f"results of {patient_id}")
+    if found is None:
+        found = [*own_results(pool), *_contained(pool, patient_id)]
+        pool.kept[f"results of {patient_id}"] = found
+    return found
+
+
+def _contained(pool: Pool, patient_id: str) -> Iterator[Result]:
     for holder in pool.of("Observation", "DiagnosticReport"):
         contained = holder.get("contained")
         for member in contained if isinstance(contained, list) else ():

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -228,8 +229,7 @@ class Pool:
             self._by_reference.setdefault(reference, resource)
 
     def of(self, *resource_types: str) -> Iterator[Resource]:
-        for kind in resource_types:
-            yield from self._by_type.get(kind, ())
+        return chain.from_iterable(self._by_type.get(kind, ()) for kind in resource_types)
 
     def resolve(self, reference: object, holder: Resource) -> Resource | None:
         """The resource that a Reference of ``holder`` points to, or ``None`` where it is not here."""

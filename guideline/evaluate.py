@@ -52,9 +52,8 @@ class Trial:
     """A row as it is tried, made ready once: most rows are ruled out by one condition, and need no more than that.
 
     ``applies`` is what table and row concern. ``conditions`` are the cells of which one alone rules the row out, each
-    with its fact and whether an old value may do so: those of ``applies`` and, where the row has one box, of that.
-    The options of a
-    choice stand beside its test. ``cleared`` is the outcome for each fact that may rule it out.
+    with its fact and whether an old value may do so: those of ``applies`` and, where the row has one box, of that. The
+    options of a choice stand beside its test. ``cleared`` is the outcome for each fact that may rule it out.
     """
 
     table: Table
