@@ -440,11 +440,12 @@ def _headline(name: str, who: str, findings: Sequence[Finding]) -> str:
     if first.outcome is Outcome.OUTSIDE_GUIDELINE:
         return f"{who}: no dose suggested - outside the ages and weights that the guideline covers{more}"
     if name == "notes":
-        return f"{who}: plan and notes - {say}{more}"
-    return f"{who}: {label}{say}{more}"
+        label = "plan and notes - "
+    # How many more there are is not cut off with a long sentence.
+    return text.summary(f"{who}: {label}{say}", beside=more) + more
 
 
-_SHORT = 40
+_SHORT = 60
 """Characters of a first sentence that leave room for the second in a summary."""
 
 

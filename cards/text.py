@@ -148,12 +148,12 @@ def joined(parts: Iterable[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
 
 
-def summary(text: str) -> str:
-    """One line of at most 139 characters, cut at a word."""
-    line = " ".join(text.split())
-    if len(line) <= LONGEST_SUMMARY:
+def summary(text: str, beside: str = "") -> str:
+    """One line of at most 139 characters, cut at a word; fewer by what is to stand ``beside`` it."""
+    line, most = " ".join(text.split()), LONGEST_SUMMARY - len(beside)
+    if len(line) <= most:
         return line
-    return line[: LONGEST_SUMMARY - 1].rsplit(" ", 1)[0].rstrip(" ,;:-") + "…"
+    return line[: most - 1].rsplit(" ", 1)[0].rstrip(" ,;:-") + "…"
 
 
 def capital(text: str) -> str:

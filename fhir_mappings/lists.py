@@ -28,7 +28,7 @@ from fhir_mappings.elements import (
     status_of,
     texts,
 )
-from fhir_mappings.medicines import Medicine, medicine_of, read_medicine
+from fhir_mappings.medicines import Medicine, medicine_of, named_in, read_medicine
 from fhir_mappings.prefetch import Pool
 from fhir_mappings.products import listed
 from guideline.facts import FactKind, vocabulary
@@ -302,7 +302,7 @@ def _immunization(resource: Resource, today: date) -> Item | None:
     span = read_span(resource.get("occurrenceDateTime")) or read_span(resource.get("date"))
     # Of "May 2026" the last day counts: how recent a live vaccine is matters. One in the future has no usable date.
     on = min(span[1], today) if span is not None and span[0] <= today else None
-    return Item(concepts_in(resource.get("vaccineCode")), on, reference(resource), current=True)
+    return Item(vaccines_in(resource.get("vaccineCode")), on, reference(resource), current=True)
 
 
 def _drafted(pool: Pool, patient_id: str, drafts: Iterable[Resource]) -> RecordList:
@@ -330,11 +330,26 @@ def draft_concepts(resource: Resource, pool: Pool) -> frozenset[str]:
     """What a drafted order or vaccination is, whatever its resource type."""
     if resource.get("resourceType") in ("MedicationRequest", "MedicationOrder"):
         return medicine_of(resource, pool).concepts
-    found = concepts_in(resource.get("vaccineCode")) | concepts_in(resource.get("code"))
+    found = vaccines_in(resource.get("vaccineCode")) | concepts_in(resource.get("code"))
+    found |= _vaccines_named(list(texts(resource.get("code"))))
     for entry in listed(resource.get("recommendation")):
         if isinstance(entry, dict):
-            found |= concepts_in(entry.get("vaccineCode"))
+            found |= vaccines_in(entry.get("vaccineCode"))
     return found
+
+
+def vaccines_in(value: object) -> frozenset[str]:
+    """The vaccine of a ``vaccineCode``: by its codes, else by its words ("MMR" is the vaccine there, not the test)."""
+    found: frozenset[str] = frozenset()
+    for each in listed(value) if isinstance(value, list) else (value,):
+        coded = concepts_in(each)
+        words = [word for text in texts(each) for word in (text, f"{text} vaccine")]
+        found |= coded or _vaccines_named(words)
+    return found
+
+
+def _vaccines_named(words: list[str]) -> frozenset[str]:
+    return frozenset(concept for concept in named_in(words) if concept.endswith("-vaccine"))
 
 
 # --- medicines ------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
         words.append(pointer["display"])
     coded = frozenset().union(*(concepts_in(holder) for holder in holders))
     found, by_name = coded, False
-    named = _named(words)
+    named = named_in(words)
     if not _is_a_medicine(coded):
         found, by_name = coded | named, bool(_substances(named - coded))
     else:
@@ -231,7 +231,7 @@ def _is_a_medicine(concepts: frozenset[str]) -> bool:
     )
 
 
-def _named(words: list[str]) -> frozenset[str]:
+def named_in(words: list[str]) -> frozenset[str]:
     """The concepts whose names stand in the texts as whole words; one pass over each, however long it is."""
     found: set[str] = set()
     for text in words:

@@ -257,7 +257,9 @@ def scaling_text(
             table(head, rows),
             "The record alone: entries of such calls into one chain on PostgreSQL, commits waiting for the disk. Eight "
             "threads of each process hand in their entries; what gathers meanwhile is written in one transaction:",
-            table(["processes", "entries/s", "CPU ms of the database each", "in a spool at the end"], written),
+            table(
+                ["processes", "entries/s", "CPU ms of the database each", "in a spool at the end"], written
+            ),
             f"With {number(concerned)} ms of CPU for a call that concerns the guideline and {number(other)} ms "
             "for one that "
             f"does not (both with 200 Observations, tokens and record on PostgreSQL), {number(mean)} ms on average:",

@@ -419,7 +419,7 @@ NAMES = sorted({name for known in medicines._names().values() for name, _ in kno
 def test_names_are_found_as_whole_words(text: str) -> None:
     concepts = {name: concept for known in medicines._names().values() for name, concept in known}
     expected = {concepts[name] for name in NAMES if re.search(rf"\b{re.escape(name)}\b", text.lower())}
-    assert medicines._named([text]) == expected
+    assert medicines.named_in([text]) == expected
 
 
 LONG = {

@@ -241,6 +241,46 @@ def test_hydronephrosis_asks_for_a_load_before_one_is_due() -> None:
     assert {"fact": "bkBloodLoad", "reason": "absent"} in found["BK-09"]["missing"]
 
 
+VACCINES: dict[str, tuple[Json, bool]] = {
+    # what is drafted, by its words alone, and whether it is a live vaccine
+    "MMR given": ({"resourceType": "Immunization", "vaccineCode": {"text": "MMR"}}, True),
+    "brand, nasal influenza": (
+        {"resourceType": "Immunization", "vaccineCode": {"text": "Fluenz Tetra"}},
+        True,
+    ),
+    "brand as a medicine": ({"medicationCodeableConcept": {"text": "Priorix inj 0.5 mL"}}, True),
+    "requested": ({"resourceType": "ServiceRequest", "code": {"text": "Yellow fever vaccine"}}, True),
+    "recommended": (
+        {
+            "resourceType": "ImmunizationRecommendation",
+            "recommendation": [{"vaccineCode": [{"text": "BCG"}]}],
+        },
+        True,
+    ),
+    "antibodies, no vaccine": ({"resourceType": "ServiceRequest", "code": {"text": "MMR IgG"}}, False),
+    "not live": ({"resourceType": "Immunization", "vaccineCode": {"text": "Shingrix"}}, False),
+    "not live, influenza": (
+        {"resourceType": "Immunization", "vaccineCode": {"text": "Influenza inactivated"}},
+        False,
+    ),
+    "a code that is another vaccine's": (
+        {
+            "resourceType": "Immunization",
+            "vaccineCode": concept("187", "http://hl7.org/fhir/sid/cvx", "MMR"),
+        },
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("more", "live"), VACCINES.values(), ids=VACCINES)
+def test_a_vaccine_is_known_by_its_words_where_no_code_is(more: Json, live: bool) -> None:
+    base = draft("tofacitinib", id_="vax") if "resourceType" not in more else {"id": "vax", "status": "draft"}
+    person = {"subject": {"reference": "Patient/p1"}, "patient": {"reference": "Patient/p1"}}
+    found = findings(ask(base | person | more, medicines=[tofacitinib()]))
+    assert ("VAX-01" in found) is live
+
+
 PILLS = {"combined": ("G03AA07", "critical"), "progestogen-only": ("G03AC01", "info")}
 
 

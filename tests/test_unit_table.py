@@ -20,7 +20,7 @@ TABLE = units.load_units(units.UNITS_FILE)
 
 COUNTS: Mapping[str, str] = {
     "1": """
-10*9/l 10^9/l 10e9/l x10*9/l x10^9/l x10e9/l x109/l x10-9/l giga/l g/l 10*3/ul 10^3/ul
+10*9/l 10^9/l 10e9/l x10*9/l x10^9/l x10e9/l x109/l x10(9)/l 10(9)/l 10**9/l x10**9/l x10-9/l giga/l g/l 10*3/ul 10^3/ul
 10e3/ul x10*3/ul x10^3/ul x10e3/ul x103/ul k/ul thou/ul thousand/ul 10*3/mcl 10^3/mcl
 x10^3/mcl x10*3/mcl k/mcl 10*3/mm3 10^3/mm3 x10^3/mm3 k/mm3 {cells}*10*9/l {cells}x10*3/ul
 """,
