@@ -93,7 +93,8 @@ def conclude(facts: Facts, drug: str, tables: Tables) -> Conclusion:
     draft = Draft("", drug, False, Form.ANY, False, _UNKNOWN_DOSE, facts["indication"], facts["jiaCategory"])
     selection = select(tables, drug, facts)
     tried = _try_tables(tables, drug, facts, "first") + _dose_table_rows(selection)
-    tried += _try_tables(tables, drug, facts, "after dose") + _try_tables(tables, drug, facts, "after last")
+    for stage in ("after dose", "after view", "after last"):
+        tried += _try_tables(tables, drug, facts, stage)
     findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not Outcome.CLEAR])
     dose, finding = _dose(draft, facts, selection, tried, _withheld_by(tried, findings, facts))
     findings = findings if finding is None else _joined([*findings, finding])
