@@ -19,19 +19,20 @@ from cds_service.envelope import HookCall
 from cds_service.errors import CannotAnswer, TooLarge
 from cds_service.runtime import Runtime
 from cds_service.services import SERVICES
-from cds_service.supply import complete, fetch_references, supplies_of
+from cds_service.supply import Source, supplies_of
 from fhir_mappings.drafts import (
     DraftedOrder,
     drafted_orders,
     named_resources,
     other_drafts,
     resources_of,
+    unresolved_medications,
     unresolved_references,
 )
 from fhir_mappings.gather import gather
 from fhir_mappings.lists import Lists, read_lists
 from fhir_mappings.medicines import pointer_of
-from fhir_mappings.patient import find_patient
+from fhir_mappings.patient import find_patient, with_owners
 from fhir_mappings.prefetch import Pool, Supply
 from fhir_mappings.requests import service_request
 from fhir_mappings.unknown_codes import count_unknown
@@ -49,9 +50,10 @@ class Concern:
     """What of a call concerns this guideline: drafts of JAK inhibitors, and of things a child on one should not get.
 
     ``orders`` may hold drafts whose drug could not be resolved. ``supplies`` and their ``pool`` are the data read so
-    far; ``None`` where the drafts alone told enough.
+    far; ``None`` where the drafts alone told enough. ``source`` is where more can be fetched.
     """
 
+    source: Source
     supplies: dict[str, Supply] | None
     pool: Pool | None
     orders: tuple[DraftedOrder, ...]
@@ -103,7 +105,7 @@ def drafts_of(call: HookCall) -> object:
 def _pool(call: HookCall, drafts: object, supplies: dict[str, Supply], runtime: Runtime) -> Pool:
     """Everything that the call brought or that was fetched, with our codes beside the site's own."""
     return Pool(
-        _translated(supplies, runtime),
+        with_owners(_translated(supplies, runtime), call.patient_id),
         resources_of(drafts),
         server=call.fhir_server,
         urls=named_resources(drafts),
@@ -112,7 +114,7 @@ def _pool(call: HookCall, drafts: object, supplies: dict[str, Supply], runtime: 
 
 def concern_of(call: HookCall, runtime: Runtime) -> Concern:
     """What of the call concerns this guideline; read from the drafts alone wherever that is enough."""
-    drafts = runtime.site_codes.translated(drafts_of(call))
+    drafts, source = runtime.site_codes.translated(drafts_of(call)), Source(call, runtime)
     # Most drafts name their drug by code or word: then the child's record need not even be looked at.
     alone = all(pointer_of(resource) is None for resource in resources_of(drafts))
     supplies = {} if alone else supplies_of(call)
@@ -124,7 +126,7 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
     pool, found = read()
     lacking = unresolved_references(found, call.fhir_server)
     if lacking:
-        supplies = {**supplies, **fetch_references(call, runtime, lacking)}
+        supplies = {**supplies, **source.references(lacking)}
         pool, found = read()
     unresolved = [order for order in found if order.medicine.unresolved]
     if unresolved and len(unresolved) == len(found):
@@ -138,8 +140,8 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
             f"More than {MOST_DRAFTS} of the drafted orders concern this guideline; send them in several calls."
         )
     if alone:
-        return Concern(None, None, tuple(orders), tuple(others))
-    return Concern(supplies, pool, tuple(orders), tuple(others))
+        return Concern(source, None, None, tuple(orders), tuple(others))
+    return Concern(source, supplies, pool, tuple(orders), tuple(others))
 
 
 def _translated(supplies: dict[str, Supply], runtime: Runtime) -> dict[str, Supply]:
@@ -148,7 +150,11 @@ def _translated(supplies: dict[str, Supply], runtime: Runtime) -> dict[str, Supp
         return supplies
     translated = runtime.site_codes.translated
     return {
-        name: msgspec.structs.replace(supply, resources=tuple(map(translated, supply.resources)))
+        name: msgspec.structs.replace(
+            supply,
+            resources=tuple(map(translated, supply.resources)),
+            urls={url: translated(resource) for url, resource in supply.urls.items()},
+        )
         for name, supply in supplies.items()
     }
 
@@ -157,18 +163,22 @@ def read_case(call: HookCall, runtime: Runtime, concern: Concern, on: date, step
     """The child's record, with everything fetched that was missing. Without the Patient: ``CannotAnswer``."""
     drafts = runtime.site_codes.translated(drafts_of(call))
     supplies = supplies_of(call) if concern.supplies is None else concern.supplies
-    steps.supplies.update(complete(call, runtime, supplies))
+    steps.supplies.update(concern.source.complete(supplies))
     pool = concern.pool
     if pool is None or not _is_same(steps.supplies, supplies):
         pool = _pool(call, drafts, steps.supplies, runtime)
-    patient = find_patient(pool, call.patient_id)
-    if patient is None:
+    lacking = unresolved_medications(pool, call.patient_id, call.fhir_server)
+    if lacking and (fetched := concern.source.references(lacking)):
+        steps.supplies.update(fetched)
+        pool = _pool(call, drafts, steps.supplies, runtime)
+    patients = find_patient(pool, call.patient_id)
+    if not patients:
         raise CannotAnswer(
             "The Patient is neither in the prefetch nor obtainable from fhirServer (key patient)."
         )
     runtime.count_unknown(count_unknown(pool))
     lists = read_lists(pool, call.patient_id, resources_of(drafts), on)
-    return Case(pool, lists, gather(patient, pool, lists, on), steps)
+    return Case(pool, lists, gather(patients, pool, lists, on), steps)
 
 
 def _is_same(supplies: dict[str, Supply], before: dict[str, Supply]) -> bool:

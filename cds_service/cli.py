@@ -120,6 +120,7 @@ def serve(options: argparse.Namespace) -> int:
 
 def _check_site(settings: Settings) -> None:
     """The site file and the code maps that it names can be used; a fault stops the start on one line."""
+    from cds_service.settings import site_fault
     from fhir_mappings.site_codes import load_site_codes
     from guideline.policy import load_policy
     from guideline.yaml_text import YamlFault
@@ -127,10 +128,8 @@ def _check_site(settings: Settings) -> None:
     try:
         load_policy(settings.site)
         load_site_codes(settings.site)
-    except YamlFault as fault:
-        raise CommandError(" ".join(f"JAKI_CDS_SITE: {fault}".split())) from None
-    except OSError as fault:
-        raise CommandError(f"JAKI_CDS_SITE: {fault.filename}: {fault.strerror}.") from None
+    except (YamlFault, OSError) as fault:
+        raise CommandError(site_fault(fault)) from None
 
 
 def open_store(settings: Settings) -> Store | None:

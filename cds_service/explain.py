@@ -1,14 +1,17 @@
 """``jaki-cds explain``: how the answer to one request came about.
 
 For every order of interest: the facts as they were read or derived, the phase, every row tried and what decided
-it, the dose and what withheld it. As text for people, with ``--json`` for machines.
+it, the dose and what withheld it. As text for people, with ``--json`` for machines. Site policy and local codes are
+those of ``JAKI_CDS_SITE``, as in the service.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from cds_service.errors import Refusal
 from cds_service.json_reader import UnreadableBody, read_json, write_json
 from cds_service.runtime import Runtime, make_runtime
 from cds_service.services import SERVICES
-from cds_service.settings import Settings
+from cds_service.settings import Settings, SettingsError, read_settings, site_fault
 from fhir_mappings.drafts import DraftedOrder, read_draft, running_drafts
 from fhir_mappings.rejected import rejected
 from guideline.assess import assess, assess_ending, watch
@@ -29,6 +32,7 @@ from guideline.facts import vocabulary
 from guideline.findings import OrderAssessment, Outcome, Trace
 from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing
 from guideline.words import regimen, unit_words
+from guideline.yaml_text import YamlFault
 
 OK, UNUSABLE = 0, 2
 LONGEST_NUMBER = 8
@@ -51,7 +55,9 @@ class UnusableInput(Exception):
 def main(args: list[str]) -> int:
     """Explains and returns the exit status: 0, or 2 for unusable input."""
     parser = argparse.ArgumentParser(
-        prog="jaki-cds explain", description="The facts read from a request and every row tried on them."
+        prog="jaki-cds explain",
+        description="The facts read from a request and every row tried on them, with the policy and the codes "
+        "of the site file in JAKI_CDS_SITE.",
     )
     parser.add_argument("request", type=Path, metavar="REQUEST.json", help="a whole hook request")
     parser.add_argument("--json", action="store_true", help="as JSON, for machines")
@@ -74,9 +80,11 @@ def explain(path: Path) -> Json:
 
 
 def assessed_file(path: Path) -> tuple[HookCall, Runtime, Case | None, Assessments]:
-    """The request in a file and what its cards are made from. Raises ``UnusableInput``."""
-    settings = Settings(demo=True)
-    runtime = make_runtime(settings)
+    """The request in a file and what its cards are made from, with the site's own policy and codes.
+
+    Raises ``UnusableInput``.
+    """
+    settings, runtime = _as_configured()
     try:
         body = read_json(path.read_bytes())
         hook = body.get("hook") if isinstance(body, dict) else None
@@ -93,6 +101,18 @@ def assessed_file(path: Path) -> tuple[HookCall, Runtime, Case | None, Assessmen
     except Refusal as refusal:
         raise UnusableInput(f"{path}: {refusal}") from None
     return call, runtime, case, orders
+
+
+def _as_configured() -> tuple[Settings, Runtime]:
+    """The service as the environment configures it (``JAKI_CDS_SITE`` above all), but for this machine's user:
+    in demo mode, which asks no client who it is and takes the date of the request."""
+    try:
+        settings = replace(read_settings(os.environ), demo=True)
+        return settings, make_runtime(settings)
+    except SettingsError as fault:
+        raise UnusableInput(str(fault)) from None
+    except (YamlFault, OSError) as fault:
+        raise UnusableInput(site_fault(fault)) from None
 
 
 # --- as data --------------------------------------------------------------------------------------

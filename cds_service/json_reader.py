@@ -31,6 +31,7 @@ _STRUCTURE = b'"[]{},'
 _NOT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
 _COMPLETE_STRING = re.compile(rb'"[^"]*"')
 _INNERMOST = re.compile(rb"(?:\{\}|\[\])+")
+_TOO_DEEP = re.compile(rb"[\[{]{%d}" % (MAX_DEPTH + 1))
 _USUAL_DEPTH = 12
 """Resources in a Bundle in a prefetch are seldom nested deeper."""
 _STEP = [1 if byte in b"[{" else -1 for byte in range(256)]
@@ -176,7 +177,8 @@ def _check_structure(raw: bytes) -> None:
     if nodes > MAX_NODES:
         raise UnreadableBody(f"The body has more than {MAX_NODES} values; send fewer resources.")
     brackets = bare.translate(None, b'",')
-    for level in range(MAX_DEPTH):
+    too_deep = _TOO_DEEP.search(brackets) is not None
+    for level in range(0 if too_deep else MAX_DEPTH):
         if not brackets:
             return
         if level == _USUAL_DEPTH and not _is_shallow_and_balanced(brackets):

@@ -203,6 +203,13 @@ def _hook_schema(hook: str) -> Json:
     schema["$defs"] = {known: schema["$defs"][known] for known in (hook, *_SHARED)}
     for value in (schema, schema["$defs"][hook], members["fhirAuthorization"]):
         _allow_null(value)
+    # As the schema's dependentRequired, but with null for absent.
+    del schema["dependentRequired"]
+    schema["if"] = {
+        "required": ["fhirAuthorization"],
+        "properties": {"fhirAuthorization": {"type": "object"}},
+    }
+    schema["then"] = {"required": ["fhirServer"], "properties": {"fhirServer": {"type": "string"}}}
     return schema
 
 

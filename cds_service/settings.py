@@ -272,6 +272,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     return Settings(**values)
 
 
+def site_fault(fault: Exception) -> str:
+    """A fault of the site file, or of a code map that it names, on one line under the name of the setting."""
+    told = f"{fault.filename}: {fault.strerror}." if isinstance(fault, OSError) else str(fault)
+    return " ".join(f"{PREFIX}SITE: {told}".split())
+
+
 def page() -> str:
     """The text of ``docs/settings.md``."""
     rows = [

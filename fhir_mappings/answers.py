@@ -19,17 +19,17 @@ from fhir_mappings.elements import (
     is_negation,
     is_of_other_focus,
     is_of_patient,
-    read_date,
+    read_span,
     reference,
     status_of,
     texts,
 )
-from fhir_mappings.panels import results_of
+from fhir_mappings.panels import WITHDRAWN, results_of
 from fhir_mappings.prefetch import Pool
 from guideline.facts import vocabulary
 from guideline.record import Answer, Answers
 
-_FINAL = ("final", "amended", "corrected")
+_FINAL = ("final", "amended", "corrected", "appended")  # the last of a DiagnosticReport
 _POSITIVE = frozenset(
     {"result-positive", "result-detected", "pregnancy", "pregnancy-test-positive", "lactation"}
 )
@@ -45,24 +45,39 @@ _CURRENT_SMOKER = "smoking-current"
 _NO_SMOKER = frozenset({"smoking-former", "smoking-never"})
 
 
-def read_answers(pool: Pool, patient_id: str, today: date) -> dict[str, Answers]:
-    """Every question of the vocabulary (``from: answers``), newest first."""
+def read_answers(pool: Pool, patient_id: str, today: date) -> tuple[dict[str, Answers], tuple[str, ...]]:
+    """Every question of the vocabulary (``from: answers``), newest first, and those with a result not yet final."""
     found: dict[str, list[Answer]] = {name: [] for name in _questions()}
+    not_final: list[str] = []
+
+    def take(resource: Resource, part: Resource, names: tuple[str, ...], source: str) -> None:
+        """Notes what a result (or the ``part`` of it) says to each of the questions that it answers."""
+        if not names or not is_of_patient(resource, patient_id):
+            return
+        status = status_of(resource)
+        if status not in _FINAL:
+            not_final.extend(() if status in WITHDRAWN else names)
+            return
+        of_other = is_of_other_focus(resource, patient_id)
+        answer = _answer(resource, part, source, today, of_other=of_other)
+        for name in names:
+            found[name].append(answer)
+
     for result in results_of(pool, patient_id):
-        asked = _asked(result.concepts)
-        if asked:
-            _take(result.resource, result.resource, asked, result.source, patient_id, today, found)
+        if asked := _asked(result.concepts):
+            take(result.resource, result.resource, asked, result.source)
         if "component" in result.resource:
-            _take_components(result.resource, result.source, patient_id, today, found)
+            for part, names in _components(result.resource):
+                take(result.resource, part, names, result.source)
     for report in pool.of("DiagnosticReport"):
-        asked = _asked(concepts_in(report.get("code")))
-        if asked:
-            _take(report, report, asked, reference(report), patient_id, today, found)
-        _take_components(report, reference(report), patient_id, today, found)
-    return {
+        take(report, report, _asked(concepts_in(report.get("code"))), reference(report))
+        for part, names in _components(report):
+            take(report, part, names, reference(report))
+    read = {
         name: Answers(tuple(sorted(answers, key=_newest_first, reverse=True)), pool.gap("answers", name))
         for name, answers in found.items()
     }
+    return read, tuple(not_final)
 
 
 @cache
@@ -79,42 +94,23 @@ def _asked(concepts: frozenset[str]) -> tuple[str, ...]:
     return tuple(name for name, own in _questions().items() if not concepts.isdisjoint(own))
 
 
-def _take_components(
-    resource: Resource, source: str, patient_id: str, today: date, found: Mapping[str, list[Answer]]
-) -> None:
-    """A urine strip is often one panel."""
+def _components(resource: Resource) -> Iterator[tuple[Resource, tuple[str, ...]]]:
+    """The parts of a panel (a urine strip is often one) with the questions that each answers."""
     components = resource.get("component")
     for part in components if isinstance(components, list) else ():
         if isinstance(part, dict):
-            _take(resource, part, _asked(concepts_in(part.get("code"))), source, patient_id, today, found)
-
-
-def _take(
-    resource: Resource,
-    part: Resource,
-    names: tuple[str, ...],
-    source: str,
-    patient_id: str,
-    today: date,
-    found: Mapping[str, list[Answer]],
-) -> None:
-    """Notes what a result (or the ``part`` of it) says to each of the questions that it answers."""
-    if not names or not is_of_patient(resource, patient_id) or status_of(resource) not in _FINAL:
-        return
-    of_other = is_of_other_focus(resource, patient_id)
-    answer = _answer(resource, part, source, today, of_other=of_other)
-    for name in names:
-        found[name].append(answer)
+            yield part, _asked(concepts_in(part.get("code")))
 
 
 def _answer(resource: Resource, part: Resource, source: str, today: date, *, of_other: bool) -> Answer:
     """One result. Without a usable date it may be the newest: it counts as of today, but never as negative."""
     unusable = of_other or is_modified(resource) or is_modified(part) or bool(part.get("dataAbsentReason"))
     meaning = "unclear" if unusable else meaning_of(part)
-    on = _when(resource)
-    if on is None or on > today + timedelta(days=1):
+    span = _when(resource)
+    if span is None or span[0] > today + timedelta(days=1):
         return Answer(meaning if meaning == "positive" else "unclear", today, source)
-    return Answer(meaning, min(on, today), source)
+    # Of "May 2026" a negative counts from its first day, anything graver up to its last.
+    return Answer(meaning, min(span[0] if meaning == "negative" else span[1], today), source)
 
 
 def _newest_first(answer: Answer) -> tuple[date, int, str]:
@@ -122,19 +118,20 @@ def _newest_first(answer: Answer) -> tuple[date, int, str]:
     return answer.on, ("negative", "unclear", "positive").index(answer.meaning), answer.source
 
 
-def _when(resource: Resource) -> date | None:
+def _when(resource: Resource) -> tuple[date, date] | None:
+    """First and last day that the clinical time allows."""
     for name in ("effectiveDateTime", "effectiveInstant"):
-        if (on := read_date(resource.get(name))) is not None:
+        if (on := read_span(resource.get(name))) is not None:
             return on
     span = resource.get("effectivePeriod")
     if isinstance(span, dict):
-        return read_date(span.get("end")) or read_date(span.get("start"))
+        return read_span(span.get("end")) or read_span(span.get("start"))
     return None
 
 
 def meaning_of(resource: Resource) -> str:
     """positive, negative or unclear: by code first, then by interpretation, then by plain words."""
-    value = resource.get("valueCodeableConcept")
+    value = resource.get("valueCodeableConcept") or resource.get("conclusionCode")  # of a DiagnosticReport
     concepts = concepts_in(value)
     if concepts & _POSITIVE or _CURRENT_SMOKER in concepts:
         return "unclear" if _negated(value) else "positive"

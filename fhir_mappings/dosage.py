@@ -287,7 +287,7 @@ def _dose(dosage: Mapping[str, Any], product: Product) -> Decimal | None:
 
 
 def _doses(dosage: Mapping[str, Any], product: Product) -> Iterator[Decimal]:
-    for holder in (dosage, *_objects(dosage.get("doseAndRate"), "the dose")):
+    for holder in (dosage, *_as_given(_objects(dosage.get("doseAndRate"), "the dose"))):
         for key in _QUANTITY_KEYS:
             for quantity in _objects(holder.get(key), "the dose"):
                 mg = _milligrams(quantity, product)
@@ -301,6 +301,32 @@ def _doses(dosage: Mapping[str, Any], product: Product) -> Iterator[Decimal]:
             if low is None or low != high:
                 raise Unreadable("the dose is a range")
             yield low
+
+
+def _as_given(rates: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Without the dose per kg or m2 that was ordered, where the amount calculated from it stands beside it.
+
+    ``doseAndRate.type`` says which is which (dose-rate-type); paediatric orders often carry both.
+    """
+    if not any("calculated" in _types(rate) for rate in rates):
+        return list(rates)
+    return [
+        rate for rate in rates if not ("ordered" in _types(rate) and _is_per_size(rate.get("doseQuantity")))
+    ]
+
+
+def _types(rate: Mapping[str, Any]) -> set[object]:
+    return {
+        coding.get("code")
+        for coding in _objects(_object(rate.get("type"), "the dose").get("coding"), "the dose")
+    }
+
+
+def _is_per_size(quantity: object) -> bool:
+    units = [quantity.get("code"), quantity.get("unit")] if isinstance(quantity, Mapping) else []
+    return any(
+        isinstance(unit, str) and unit.lower().replace(" ", "").endswith(("/kg", "/m2")) for unit in units
+    )
 
 
 def _milligrams(quantity: Mapping[str, Any], product: Product) -> Decimal | None:

@@ -11,7 +11,7 @@ from functools import cache
 from fhir_mappings.dosage import FhirVersion, read_dose
 from fhir_mappings.elements import Resource, is_modified, is_of_patient, reference, status_of
 from fhir_mappings.indications import indication_of
-from fhir_mappings.lists import MEDICATION_TYPES, Lists, draft_concepts, is_withdrawn
+from fhir_mappings.lists import MEDICATION_TYPES, Lists, counts_as_taken, draft_concepts, is_withdrawn
 from fhir_mappings.medicines import JAK_INHIBITORS, Medicine, medicine_of, pointer_of
 from fhir_mappings.prefetch import Pool, is_at, relative_reference
 from fhir_mappings.products import listed
@@ -228,15 +228,36 @@ def fhir_version(order: Resource) -> FhirVersion:
 
 def unresolved_references(orders: Iterable[DraftedOrder], server: str | None) -> tuple[str, ...]:
     """The Medications of ``server`` that drafts refer to and that are not among the supplied resources."""
-    found = []
-    for order in orders:
-        pointer = pointer_of(order.resource)
-        text = pointer.get("reference") if isinstance(pointer, dict) else None
-        if order.medicine.unresolved and isinstance(text, str) and not text.startswith("#"):
-            wanted = relative_reference(text)
-            if _MEDICATION.fullmatch(wanted) and is_at(text, server):
-                found.append(wanted)
-    return tuple(dict.fromkeys(found))
+    wanted = (_medication_at(o.resource, server) for o in orders if o.medicine.unresolved)
+    return tuple(dict.fromkeys(filter(None, wanted)))
 
 
+def unresolved_medications(pool: Pool, patient_id: str, server: str | None) -> tuple[str, ...]:
+    """The Medications of ``server`` without which nobody knows what the child takes: at most `_MOST_FETCHED`.
+
+    Many records name every medicine by reference only, and a search leaves out what it refers to.
+    """
+    wanted = (
+        _medication_at(resource, server)
+        for resource in pool.of(*MEDICATION_TYPES)
+        if is_of_patient(resource, patient_id)
+        and pointer_of(resource) is not None
+        and counts_as_taken(resource)
+        and medicine_of(resource, pool).unresolved
+    )
+    return tuple(dict.fromkeys(filter(None, wanted)))[:_MOST_FETCHED]
+
+
+def _medication_at(order: Resource, server: str | None) -> str | None:
+    """The Medication of ``server`` that an order refers to, as ``Medication/id``."""
+    pointer = pointer_of(order)
+    text = pointer.get("reference") if isinstance(pointer, dict) else None
+    if not isinstance(text, str) or not is_at(text, server):
+        return None
+    wanted = relative_reference(text)
+    return wanted if _MEDICATION.fullmatch(wanted) else None
+
+
+_MOST_FETCHED = 40
+"""Medications; each is a read of its own. What is not read leaves the list of medicines incomplete, and says so."""
 _MEDICATION = re.compile(r"Medication/[A-Za-z0-9.-]{1,64}")

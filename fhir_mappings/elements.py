@@ -16,6 +16,7 @@ Resource = Mapping[str, Any]
 LONGEST_CODE = 64
 LONGEST_SYSTEM = 256
 _FULL_DATE, _YEAR = 10, 4
+FIRST_DAY, LAST_DAY = date(1800, 1, 1), date(2300, 12, 31)
 _DATE = re.compile(
     r"(?P<year>[0-9]{4})(?:-(?P<month>[0-9]{2})(?:-(?P<day>[0-9]{2})(?:[T ][0-9:.,Z+-]*)?)?)?", re.IGNORECASE
 )
@@ -119,21 +120,23 @@ def status_of(resource: Resource) -> str | None:
 
 
 def read_date(value: object) -> date | None:
-    """The day of a FHIR date, dateTime or instant; a partial date gives its first day (the oldest reading)."""
+    """The day of a FHIR date, dateTime or instant; a partial date gives its first day (the oldest reading).
+
+    0001-01-01 and 9999-12-31 are how databases write "not known" and "open": no dates, like any so far away.
+    """
     if not isinstance(value, str):
         return None
-    if _USUAL_DATE.fullmatch(value):
-        try:
-            return date.fromisoformat(value[:_FULL_DATE])
-        except ValueError:
-            return None
-    found = _DATE.fullmatch(value.strip())
-    if found is None:
-        return None
     try:
-        return date(int(found["year"]), int(found["month"] or 1), int(found["day"] or 1))
+        if _USUAL_DATE.fullmatch(value):
+            day = date.fromisoformat(value[:_FULL_DATE])
+        else:
+            found = _DATE.fullmatch(value.strip())
+            if found is None:
+                return None
+            day = date(int(found["year"]), int(found["month"] or 1), int(found["day"] or 1))
     except ValueError:
         return None
+    return day if FIRST_DAY <= day <= LAST_DAY else None
 
 
 def read_span(value: object) -> tuple[date, date] | None:
@@ -192,5 +195,6 @@ def is_of_other_focus(resource: Resource, patient_id: str) -> bool:
 
 
 def is_modified(resource: Resource) -> bool:
-    """Whether a modifierExtension changes what the resource means; then it cannot be used."""
-    return bool(resource.get("modifierExtension"))
+    """Whether a modifierExtension, or rules agreed elsewhere (``implicitRules``), change what the resource (or
+    element) means; then it cannot be used."""
+    return bool(resource.get("modifierExtension") or resource.get("implicitRules"))

@@ -71,7 +71,6 @@ class RecordList(msgspec.Struct, frozen=True):
 
     items: tuple[Item, ...]
     gap: Reason | None
-    of_another_patient: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +198,11 @@ def _first_date(resource: Resource, names: tuple[str, ...]) -> date | None:
 def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource, ...]]:
     items: list[Item] = []
     active: list[Resource] = []
-    foreign, gap = 0, pool.gap("conditions")
+    gap = pool.gap("conditions")
     for resource in pool.of("Condition"):
         if not is_of_patient(resource, patient_id):
-            foreign += 1
-        elif is_modified(resource) or _names_nothing(resource.get("code")):
+            continue
+        if is_modified(resource) or _names_nothing(resource.get("code")):
             gap = gap or Reason.UNREADABLE
         elif _code_of(resource.get("verificationStatus")) not in _NEVER_VERIFIED:
             current = is_active_condition(resource)
@@ -221,7 +220,7 @@ def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource
                     inactive=_code_of(resource.get("clinicalStatus")) == "inactive",
                 )
             )
-    return RecordList(tuple(items), gap, foreign), tuple(active)
+    return RecordList(tuple(items), gap), tuple(active)
 
 
 # --- procedures and allergies ---------------------------------------------------------------------
@@ -231,15 +230,15 @@ def _simple(
     pool: Pool, patient_id: str, name: str, types: tuple[str, ...], read: Callable[[Resource], Item | None]
 ) -> RecordList:
     items: list[Item] = []
-    foreign, gap = 0, pool.gap(name)
+    gap = pool.gap(name)
     for resource in pool.of(*types):
         if not is_of_patient(resource, patient_id):
-            foreign += 1
-        elif is_modified(resource) or not any(_says_what(resource)):
+            continue
+        if is_modified(resource) or not any(_says_what(resource)):
             gap = gap or Reason.UNREADABLE
         elif (item := read(resource)) is not None:
             items.append(item)
-    return RecordList(tuple(items), gap, foreign)
+    return RecordList(tuple(items), gap)
 
 
 def _procedure(resource: Resource) -> Item | None:
@@ -264,11 +263,12 @@ def _allergy(resource: Resource) -> Item | None:
     what = resource.get("code") or resource.get("substance")
     found = concepts_in(what)
     for reaction in listed(resource.get("reaction")):
-        if isinstance(reaction, dict):
+        if isinstance(reaction, dict) and not is_modified(reaction):
             found |= concepts_in(reaction.get("substance"))
     named = read_medicine({"medicationCodeableConcept": what}, _NO_POOL)
     on = read_date(resource.get("recordedDate")) or read_date(resource.get("assertedDate"))
-    return Item(found | named.concepts, on, reference(resource), current=True)
+    by_name = named.by_name and not named.concepts <= found
+    return Item(found | named.concepts, on, reference(resource), current=True, by_name=by_name)
 
 
 _NO_POOL = Pool({})
@@ -315,7 +315,7 @@ def _drafted(pool: Pool, patient_id: str, drafts: Iterable[Resource]) -> RecordL
         found = draft_concepts(resource, pool)
         if found:
             items.append(Item(found, None, own, current=True, drafted=True))
-    return RecordList(tuple(items), None, 0)
+    return RecordList(tuple(items), None)
 
 
 _WITHDRAWN = ("entered-in-error", "cancelled", "stopped", "not-done")
@@ -356,15 +356,22 @@ def _vaccines_named(words: list[str]) -> frozenset[str]:
 
 
 def counts_as_taken(resource: Resource) -> bool:
-    """Whether an order or statement, of a status that says so, is of a medicine that the child takes or took."""
-    if resource.get("doNotPerform") is True:
+    """Whether an order or statement is of a medicine that the child takes or took, for all that it says itself."""
+    if status_of(resource) in _NOT_TAKEN or resource.get("doNotPerform") is True:
         return False
     if resource.get("wasNotTaken") is True or resource.get("taken") in ("n", "na"):
         return False
     if _adherence(resource).startswith("not-taking"):
         return False
     intent = resource.get("intent")
-    return intent not in _NOT_AN_ORDER
+    # What a patient or a letter reports is recorded as a plan that is reported (US Core, medication lists).
+    return intent not in _NOT_AN_ORDER or (intent == "plan" and _is_reported(resource))
+
+
+def _is_reported(resource: Resource) -> bool:
+    """Whether an order is the record of a medicine that somebody says the child takes (R4, R5)."""
+    told = (resource.get("reportedBoolean"), resource.get("reported"))
+    return any(value is True for value in told) or bool(resource.get("reportedReference"))
 
 
 def _adherence(resource: Resource) -> str:
@@ -379,14 +386,13 @@ def _medications(
 ) -> tuple[RecordList, tuple[RecordedOrder, ...]]:
     items: list[Item] = []
     orders: list[RecordedOrder] = []
-    foreign, gap = 0, pool.gap("medications")
+    gap = pool.gap("medications")
     for resource in pool.of(*MEDICATION_TYPES):
         start, end = _span_of(resource)
         changing = reference(resource) in drafted
         if status_of(resource) in _NOT_TAKEN or (changing and (start is None or start >= on)):
             continue
         if not is_of_patient(resource, patient_id):
-            foreign += 1
             continue
         if is_modified(resource) or status_of(resource) not in _TAKEN:
             gap = gap or Reason.UNREADABLE
@@ -424,7 +430,7 @@ def _medications(
         drug = medicine.jak_inhibitor
         if drug is not None:
             orders.append(_recorded(drug, resource, medicine))
-    return RecordList(tuple(items), gap, foreign), tuple(orders)
+    return RecordList(tuple(items), gap), tuple(orders)
 
 
 _VEIN = re.compile(r"\b(?:intravenous(?:ly)?|i\.?v\.?|infusion)(?!\w)", re.I)
@@ -457,7 +463,7 @@ def _span_of(resource: Resource) -> tuple[date | None, date | None]:
     """When the treatment of an order or statement began and ended, as far as the record says (ruling 16)."""
     start = read_date(resource.get("authoredOn")) or read_date(resource.get("dateWritten"))
     end: date | None = None
-    for name in ("effectivePeriod", "effective"):
+    for name in ("effectivePeriod", "effective", "effectiveDosePeriod"):  # the last in an R5 request
         began, ended = period(resource, name)
         start, end = began or start, ended or end
     start = read_date(resource.get("effectiveDateTime")) or start
@@ -476,7 +482,9 @@ def _span_of(resource: Resource) -> tuple[date | None, date | None]:
 
 def _supplied_until(resource: Resource, start: date | None) -> date | None:
     dispense = resource.get("dispenseRequest")
-    supply = dispense.get("expectedSupplyDuration") if isinstance(dispense, dict) else None
+    if not isinstance(dispense, dict) or is_modified(dispense):
+        return None
+    supply = dispense.get("expectedSupplyDuration")
     if (
         start is None
         or not isinstance(supply, dict)
@@ -548,8 +556,8 @@ def _counts(item: Item, kind: FactKind) -> bool:
 
 def only_draft(lists: Lists, own: str) -> Lists:
     """The lists with one draft as the only medicine, so that only what it adds is judged."""
-    nothing = RecordList((), None, 0)
-    drafts = RecordList(tuple(i for i in lists.drafts.items if i.source == own), None, 0)
+    nothing = RecordList((), None)
+    drafts = RecordList(tuple(i for i in lists.drafts.items if i.source == own), None)
     return replace(lists, medications=nothing, drafts=drafts)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from fhir_mappings.elements import Resource, codings, concepts_in, is_modified, texts
+from fhir_mappings.elements import Resource, codings, concepts_in, is_modified, status_of, texts
 from fhir_mappings.prefetch import Pool
 from fhir_mappings.products import Product, listed, read_product
 from fhir_mappings.systems import ATC, canonical
@@ -19,7 +19,15 @@ from guideline.doses import Form
 from guideline.sources import solution_mg_per_ml
 
 JAK_INHIBITORS = ("tofacitinib", "baricitinib", "ruxolitinib")
-_TOPICAL_WORDS = re.compile(r"\b(cream|ointment|gel|topical|cutaneous|eye|ophthalmic)\b")
+_LOCAL_WORDS = re.compile(
+    r"\b(cream|ointment|gel|lotion|shampoo|topical|cutaneous|skin|scalp|eye|ophthalmic|ear|otic)\b"
+)
+_SYSTEMIC_WORDS = re.compile(
+    r"\b(capsules?|caps|tablets?|tabs?|oral|orally|mouth|suspension|injection|infusion|intravenous|subcutaneous)\b"
+)
+_SYSTEMIC_ROUTES = frozenset({"route-oral", "route-intravenous", "route-subcutaneous"})
+_LOCAL_TOO = frozenset({"ketoconazole", "fluconazole", "tacrolimus", "ciclosporin", "prednisolone"})
+"""Medicines whose one code of RxNorm, SNOMED CT or dm+d stands for the cream and the eye drops as well."""
 _TOPICAL = "ruxolitinib-topical"
 _NOT_COVERED = frozenset({"upadacitinib", "filgotinib", "jak-inhibitor-class", "jak-inhibitor-unnamed"})
 _JAK_CONCEPTS = frozenset({*JAK_INHIBITORS, "upadacitinib", "filgotinib", _TOPICAL})
@@ -39,6 +47,11 @@ class Medicine(msgspec.Struct, frozen=True):
         """The one covered JAK inhibitor that is named; ``None`` also where two are."""
         named = [drug for drug in JAK_INHIBITORS if drug in self.concepts]
         return named[0] if len(named) == 1 else None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything but what it is made up with says what it is."""
+        return bool(_substances(self.concepts))
 
     @property
     def contradictory(self) -> bool:
@@ -103,14 +116,14 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
     if isinstance(both, dict):  # R5, and STU3 drafts of some clients
         concept = concept or both.get("concept") or (both if "coding" in both or "text" in both else None)
     medication = pool.resolve(pointer, resource) if pointer is not None else None
-    if medication is not None and (is_modified(medication) or _has_too_many_parts(medication)):
+    if medication is not None and _is_unusable(medication):
         medication = None  # FHIR forbids reading the first
     holders = [concept]
     if medication is not None:
         holders.append(medication.get("code"))
         for part in [medication, *(p for p in [medication.get("product")] if isinstance(p, dict))]:
             for ingredient in listed(part.get("ingredient")):
-                if isinstance(ingredient, dict):
+                if isinstance(ingredient, dict) and not _is_no_ingredient(ingredient):
                     item = ingredient.get("item") if isinstance(ingredient.get("item"), dict) else None
                     holders += [ingredient.get("itemCodeableConcept"), item]
                     holders.append(_code_referred_to(ingredient, [medication, resource], pool))
@@ -119,14 +132,30 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
         words.append(pointer["display"])
     coded = frozenset().union(*(concepts_in(holder) for holder in holders))
     found, by_name = coded, False
+    named = _named(words)
     if not _is_a_medicine(coded):
+<<<<<<< HEAD
         found, by_name = coded | named_in(words), True
     else:
         # A code that says something else does not silence the name of a JAK inhibitor beside it, and two different
         # ones are told as a contradiction, never one of them chosen.
         named = named_in(words) & _JAK_CONCEPTS
+=======
+        found, by_name = coded | named, bool(_substances(named - coded))
+    else:
+        # A code that says something else does not silence the name of a JAK inhibitor beside it, and two different
+        # ones are told as a contradiction, never one of them chosen.
+        named &= _JAK_CONCEPTS
+>>>>>>> main
         found, by_name = coded | named, bool(named - coded) and not coded & _JAK_CONCEPTS
-    found = _without_topical(_with_combination(found), words, resource)
+    named_anything = bool(found)
+    found = _with_combination(found)
+    if _is_local(words, medication, resource):
+        if "ruxolitinib" in found:
+            found = (found - {"ruxolitinib"}) | {_TOPICAL}
+        found -= _LOCAL_TOO
+    if _TOPICAL in found:
+        found -= {"ruxolitinib"}
     product = None
     if any(drug in found for drug in JAK_INHIBITORS):
         raw = [c for holder in (concept,) if isinstance(holder, dict) for c in listed(holder.get("coding"))]
@@ -138,8 +167,19 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
     named_by_class = any(_is_substance(holder) for holder in holders)
     silent = nothing or not (coded or words or named_by_class)
     # A Medication that names nothing is as good as none.
-    unresolved = pointer is not None and not found and (medication is None or silent)
+    unresolved = pointer is not None and not named_anything and (medication is None or silent)
     return Medicine(found, by_name and bool(found), unresolved, product, silent)
+
+
+def _is_unusable(medication: Resource) -> bool:
+    """Whether FHIR forbids reading it, it was entered in error, or it has more parts than any medicine."""
+    wrong = is_modified(medication) or status_of(medication) == "entered-in-error"
+    return wrong or _has_too_many_parts(medication)
+
+
+def _is_no_ingredient(ingredient: Resource) -> bool:
+    """Whether an ingredient is inactive, or carries a modifier that this service does not know."""
+    return ingredient.get("isActive") is False or is_modified(ingredient)
 
 
 MOST_INGREDIENTS = 50
@@ -186,6 +226,11 @@ def _of_printed_strength(product: Product) -> Product:
     return replace(product, strength_mg=strength, per_ml=Decimal(1), source="guideline", note=note)
 
 
+def _substances(concepts: frozenset[str]) -> frozenset[str]:
+    """Without what medicines are made up with: benzoate is an excipient, and the tail of many names."""
+    return frozenset(concept for concept in concepts if not concept.startswith("excipient-"))
+
+
 def _is_a_medicine(concepts: frozenset[str]) -> bool:
     """Whether a code names one medicine; a form, a route or a whole class of medicines is none."""
     return any(
@@ -207,6 +252,18 @@ def named_in(words: list[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+def _is_local(words: list[str], medication: Resource | None, resource: Resource) -> bool:
+    """Whether it is for the skin, the eye or the ear alone, by its form or its route: route matters (pitfall 10)."""
+    dosages = listed(resource.get("dosageInstruction")) + listed(resource.get("dosage"))
+    routes = [dosage.get("route") for dosage in dosages if isinstance(dosage, dict)]
+    forms = [] if medication is None else [medication.get("form"), medication.get("doseForm")]
+    spoken = [*words, *(word for told in (*routes, *forms) for word in texts(told))]
+    coded = frozenset().union(*map(concepts_in, routes))
+    if coded & _SYSTEMIC_ROUTES or any(_SYSTEMIC_WORDS.search(word.lower()) for word in spoken):
+        return False
+    return "route-local" in coded or any(_LOCAL_WORDS.search(word.lower()) for word in spoken)
+
+
 _COMBINED = "combined-hormonal-contraceptive"
 
 
@@ -215,20 +272,4 @@ def _with_combination(found: frozenset[str]) -> frozenset[str]:
     both = {"ethinylestradiol", "progestogen-only-contraceptive"}
     if both <= found or _COMBINED in found:
         return (found - both) | {_COMBINED}
-    return found
-
-
-def _without_topical(found: frozenset[str], words: list[str], resource: Resource) -> frozenset[str]:
-    """Route matters: a ruxolitinib cream is not a systemic JAK inhibitor."""
-    if _TOPICAL in found:
-        return found - {"ruxolitinib"}
-    if "ruxolitinib" in found:
-        routes = [
-            dosage.get("route")
-            for dosage in listed(resource.get("dosageInstruction"))
-            if isinstance(dosage, dict)
-        ]
-        spoken = [word for route in routes for word in texts(route)]
-        if any(_TOPICAL_WORDS.search(word.lower()) for word in [*words, *spoken]):
-            return (found - {"ruxolitinib"}) | {_TOPICAL}
     return found

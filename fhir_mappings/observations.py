@@ -7,6 +7,7 @@ results do not cost 2,000 validations.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -18,6 +19,8 @@ import msgspec
 
 from fhir_mappings.answers import meaning_of
 from fhir_mappings.elements import (
+    FIRST_DAY,
+    LAST_DAY,
     Resource,
     codings,
     concepts_in,
@@ -25,6 +28,7 @@ from fhir_mappings.elements import (
     is_of_other_focus,
     is_of_patient,
     read_date,
+    read_span,
     status_of,
     texts,
 )
@@ -115,6 +119,8 @@ class Readings:
         while waiting and (undated or waiting[-1][0] >= least - _ZONES_APART):
             least, arrived, found = waiting.pop()
             next_.append(_dated(found, arrived))
+        if undated:
+            next_ = _placed(next_)
         next_.sort(key=lambda d: d[:-1], reverse=True)
         self._ordered += next_
         return True
@@ -132,9 +138,10 @@ def _day_written(resource: Resource) -> int:
     if text is None or _DAY.fullmatch(text) is None:
         return _NO_DAY
     try:
-        return date.fromisoformat(text[:10]).toordinal()
+        day = date.fromisoformat(text[:10])
     except ValueError:
         return _NO_DAY
+    return day.toordinal() if FIRST_DAY <= day <= LAST_DAY else _NO_DAY
 
 
 def _dated(found: _Found, arrived: int) -> _Dated:
@@ -144,12 +151,28 @@ def _dated(found: _Found, arrived: int) -> _Dated:
     return _Dated(on is None, when, on or date.min, found.result.source, -arrived, found)
 
 
+def _placed(results: list[_Dated]) -> list[_Dated]:
+    """A result of which only the month or the year is known has no place among others of that time: it may be the
+    newest of them. It counts as undated then."""
+    days = sorted(result.day for result in results)
+    placed = []
+    for result in results:
+        span = read_span(_time_of(result.found.result.resource))
+        if (
+            span is not None
+            and span[0] != span[1]
+            and bisect_right(days, span[1]) - bisect_left(days, span[0]) > 1
+        ):
+            result = result._replace(undated=True)
+        placed.append(result)
+    return placed
+
+
 @dataclass(frozen=True, slots=True)
 class Results:
     """All analytes' readings, and what was left out on the way."""
 
     series: Mapping[str, Readings]
-    of_another_patient: int
     not_final: tuple[str, ...]
     unknown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Results in codes that nobody knows -> the empty facts that their unit would fit."""
@@ -158,7 +181,6 @@ class Results:
 def read_results(pool: Pool, patient_id: str, today: date) -> Results:
     """Every analyte of the vocabulary, indexed by its codes in one pass."""
     by_fact: dict[str, list[_Found]] = {}
-    foreign = 0
     not_final: list[str] = []
     unknown: list[Result] = []
     for result in results_of(pool, patient_id):
@@ -174,7 +196,6 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
                 unknown.append(result)
             continue
         if not is_of_patient(resource, patient_id):
-            foreign += 1
             continue
         status = status_of(resource)
         if status not in _USABLE:
@@ -194,7 +215,6 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
     empty = {fact: readings for fact, readings in series.items() if not readings.found}
     return Results(
         series,
-        foreign,
         tuple(dict.fromkeys(not_final)),
         {result.source: fits for result in unknown if (fits := tuple(_fits(result.resource, empty)))},
     )
@@ -438,7 +458,11 @@ def _range(
     ranges = part.get("referenceRange")
     every: list[list[Decimal | None]] = []
     for entry in ranges if isinstance(ranges, list) else ():
-        if not isinstance(entry, dict) or ("type" in entry and not _is_normal_range(entry)):
+        if (
+            not isinstance(entry, dict)
+            or is_modified(entry)
+            or ("type" in entry and not _is_normal_range(entry))
+        ):
             continue
         bounds: list[Decimal | None] = []
         for name in ("low", "high"):

@@ -47,8 +47,15 @@ def own_results(pool: Pool) -> list[Result]:
 def results_of(pool: Pool, patient_id: str) -> Iterator[Result]:
     """Every Observation of the pool, and every one contained in an Observation or a DiagnosticReport."""
     yield from own_results(pool)
-    for holder in pool.of("Observation", "DiagnosticReport"):
-        contained = holder.get("contained")
+    yield from contained_results(pool, patient_id)
+
+
+def contained_results(pool: Pool, patient_id: str) -> Iterator[Result]:
+    """The Observations inside another one or a DiagnosticReport."""
+    every = pool.by_type()
+    holders = [*every.get("Observation", ()), *every.get("DiagnosticReport", ())]
+    for holder in [holder for holder in holders if "contained" in holder]:
+        contained = holder["contained"]
         for member in contained if isinstance(contained, list) else ():
             if isinstance(member, dict) and member.get("resourceType") == "Observation":
                 result = _inherited(member, holder, patient_id)
@@ -67,7 +74,7 @@ def _inherited(member: Resource, holder: Resource, patient_id: str) -> Resource:
     if status_of(holder) in WITHDRAWN:
         found["status"] = holder["status"]
     if is_modified(holder):
-        found["modifierExtension"] = holder["modifierExtension"]
+        found |= {name: holder[name] for name in ("modifierExtension", "implicitRules") if name in holder}
     if not any(name in found for name in _TIMES):
         found |= {name: holder[name] for name in _TIMES if name in holder}
     return found

@@ -7,11 +7,12 @@ key only tells whether its search was answered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -147,7 +148,7 @@ def _read_bundle(bundle: Resource, resource_type: str | None) -> Supply:
             if isinstance(url := entry.get("fullUrl"), str):
                 urls[url] = resource
     following = _next_url(bundle)
-    if following is not None and gap is not Reason.FAILED:
+    if (following is not None or _promises_more(bundle, entries)) and gap is not Reason.FAILED:
         gap = Reason.PARTIAL_PAGE
     if (
         gap is None
@@ -182,12 +183,25 @@ def _next_url(bundle: Resource) -> str | None:
     return None
 
 
+def _promises_more(bundle: Resource, entries: list[Any]) -> bool:
+    """Whether more matches are said to exist than came: a page whose link to the next one was left out."""
+    total = bundle.get("total")
+    if not isinstance(total, int) or not total:
+        return False
+    if total > len(entries):
+        return True
+    searches = [entry["search"] for entry in entries if type(entry) is dict and "search" in entry]
+    beside = [s for s in searches if type(s) is dict and s.get("mode") in ("include", "outcome")]
+    return total > len(entries) - len(beside)
+
+
 class Pool:
     """Every resource of the request by type, each once, and the state of every key of ours.
 
-    References are resolved among them: relative, contained, by ``fullUrl``, and absolute ones to ``server``, the
-    request's own FHIR server (any, where the request names none). ``context`` and ``urls`` are the drafts and what
-    their Bundle calls them.
+    Of two resources that differ under one id nothing tells which is right: both count, and neither answers a
+    reference. References are resolved among them: relative, contained, by ``fullUrl``, and absolute ones to
+    ``server``, the request's own FHIR server (any, where the request names none). ``context`` and ``urls`` are the
+    drafts and what their Bundle calls them.
     """
 
     def __init__(
@@ -204,9 +218,17 @@ class Pool:
         self.kept: dict[str, Any] = {}
         """What readers found in the pool and need again; it lives and dies with the call."""
         self._by_reference: dict[str, Resource] = {}
+        self._contested: dict[str, list[Resource]] = {}
         for supply in supplies.values():
             for resource in supply.resources:
                 self._add(resource)
+        for kind in {reference.partition("/")[0] for reference in self._contested}:
+            # So that the order in which they came changes nothing.
+            self._by_type[kind].sort(
+                key=lambda r: (
+                    json.dumps(r, sort_keys=True, default=str) if _reference_of(r) in self._contested else ""
+                )
+            )
         for resource in context:
             self._remember(resource)
         self._gaps = {key.name: supplies.get(key.name, NOT_SUPPLIED).gap for key in keys()}
@@ -217,10 +239,20 @@ class Pool:
             return
         reference = _reference_of(resource)
         if reference is not None:
-            if reference in self._by_reference:
+            first = self._by_reference.get(reference)
+            if first is None:
+                self._by_reference[reference] = resource
+            elif resource == first or not self._differs(reference, resource):
                 return
-            self._by_reference[reference] = resource
         self._by_type.setdefault(kind, []).append(resource)
+
+    def _differs(self, reference: str, resource: Resource) -> bool:
+        """Whether a further resource of one id says anything that the others do not."""
+        others = self._contested.setdefault(reference, [])
+        if resource in others[:_COMPARED]:
+            return False
+        others.append(resource)
+        return True
 
     def _remember(self, resource: Resource) -> None:
         reference = _reference_of(resource)
@@ -230,6 +262,9 @@ class Pool:
     def of(self, *resource_types: str) -> Iterator[Resource]:
         for kind in resource_types:
             yield from self._by_type.get(kind, ())
+
+    def by_type(self) -> Mapping[str, Sequence[Resource]]:
+        return self._by_type
 
     def resolve(self, reference: object, holder: Resource) -> Resource | None:
         """The resource that a Reference of ``holder`` points to, or ``None`` where it is not here."""
@@ -244,7 +279,10 @@ class Pool:
             return None
         if text in self._by_url:
             return self._by_url[text]
-        return self._by_reference.get(relative_reference(text)) if is_at(text, self._server) else None
+        wanted = relative_reference(text)
+        if wanted in self._contested or not is_at(text, self._server):
+            return None
+        return self._by_reference.get(wanted)
 
     def gap(self, record_list: str, fact: str | None = None) -> Reason | None:
         """Why a list (or the results of one fact) may be incomplete; the gravest reason of its keys."""
@@ -261,6 +299,8 @@ def _names_of(record_list: str, fact: str | None) -> tuple[str, ...]:
     )
 
 
+_COMPARED: Final = 8
+"""Resources under one id that a further one is compared with; more than that is no record but an attack."""
 _GRAVITY = (Reason.FAILED, Reason.NOT_SUPPLIED, Reason.UNREADABLE, Reason.PARTIAL_PAGE)
 
 

@@ -363,6 +363,8 @@ def _ingredient_strength(parts: Iterable[Mapping[str, Any]]) -> Iterator[_Streng
     ingredients = [item for item in every if item.get("isActive") is not False]
     if len(ingredients) > 1:
         raise Unreadable("the Medication resource has more than one active ingredient")
+    if any(item.get("modifierExtension") for item in ingredients):
+        raise Unreadable("the Medication resource carries a modifier that this service does not know")
     for item in ingredients:
         for key in ("strength", "strengthRatio", "amount"):
             for ratio in _mappings(item.get(key)):

@@ -19,7 +19,7 @@ from fhir_mappings.elements import (
 from fhir_mappings.lists import is_active_condition, is_never_true
 from fhir_mappings.panels import results_of
 from fhir_mappings.prefetch import Pool
-from fhir_mappings.unknown_codes import RESOURCE_TYPES, is_unknown
+from fhir_mappings.unknown_codes import IN_MEDICATION, RESOURCE_TYPES, is_in_words_alone, is_unknown
 from guideline.record import Record, Unusable
 
 _WITHDRAWN = ("entered-in-error", "cancelled", "not-done", "not-taken", "nullified")
@@ -72,6 +72,8 @@ def _why(resource: Resource, patient_id: str) -> str | None:
     kind, status = resource.get("resourceType"), status_of(resource)
     if status in _WITHDRAWN or is_never_true(resource):
         return "its status says that it never happened or was withdrawn"
+    if kind not in IN_MEDICATION and is_in_words_alone(resource):
+        return "it is named in words alone, without a code"
     if kind == "Observation":
         if is_unknown(resource):
             return "its code is in no table of this service"

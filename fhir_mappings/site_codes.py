@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from fhir_mappings import systems
 from fhir_mappings.concepts import concepts_of, exclusions_of, normalise
-from guideline.yaml_text import YamlFault, read_yaml
+from guideline.yaml_text import YamlFault, line_of, read_yaml
 
 _SAME = frozenset({"equal", "equivalent"})
 _IS_A = frozenset({"wider", "subsumes", "source-is-narrower-than-target"})
@@ -117,6 +117,24 @@ def _key(system: str, code: str) -> Coded:
     return system.strip().split("|", 1)[0].rstrip("/"), code.strip()
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A place in a file: the keys that lead to it, and what people call it."""
+
+    path: Path
+    keys: tuple[str | int, ...] = ()
+    words: str = ""
+
+    def within(self, name: str, index: int, more: str = "") -> _Place:
+        return _Place(self.path, (*self.keys, name, index), f"{self.words}, {name} {index + 1}{more}")
+
+    def fault(self, text: str) -> SiteCodeFault:
+        return SiteCodeFault(f"{self.path.name}{line_of(self.path, self.keys)}{self.words}: {text}")
+
+    def __str__(self) -> str:
+        return f"{self.path.name}{self.words}"
+
+
 def load_site_codes(site: Path | None) -> SiteCodes:
     """The code maps that the site file names. Raises ``SiteCodeFault`` (or ``YamlFault``) at the first fault."""
     own = read_yaml(site) if site is not None else {}
@@ -124,86 +142,83 @@ def load_site_codes(site: Path | None) -> SiteCodes:
     if site is None or not named:
         return NO_SITE_CODES
     if not isinstance(named, list) or not all(isinstance(name, str) and name for name in named):
-        raise SiteCodeFault(
-            f"{site.name}: code_maps is a list of file names; write one to a line, after a hyphen"
+        raise _Place(site, ("code_maps",)).fault(
+            "code_maps is a list of file names; write one to a line, after a hyphen"
         )
     found: dict[Coded, tuple[Coded, ...]] = {}
-    places: dict[Coded, str] = {}
-    for name in named:
-        path = site.parent / name
-        for place, local, targets in _mappings(path, f"{site.name}, code_maps"):
+    places: dict[Coded, _Place] = {}
+    for number, name in enumerate(named):
+        concept_map = _read(site.parent / name, _Place(site, ("code_maps", number), ", code_maps"))
+        for place, local, targets in _mappings(concept_map, _Place(site.parent / name)):
             if local in places:
-                raise SiteCodeFault(
-                    f"{place}: the code is mapped already at {places[local]}; delete one of the two"
-                )
+                raise place.fault(f"the code is mapped already at {places[local]}; delete one of the two")
             places[local] = place
             found[local] = targets
     return SiteCodes(MappingProxyType(found))
 
 
-def _mappings(path: Path, named_in: str) -> Iterator[tuple[str, Coded, tuple[Coded, ...]]]:
-    concept_map = _read(path, named_in)
+_Mapped = Iterator[tuple[_Place, Coded, tuple[Coded, ...]]]
+
+
+def _mappings(concept_map: Mapping[str, Any], whole: _Place) -> _Mapped:
     groups = concept_map.get("group")
     if not isinstance(groups, list) or not groups:
-        raise SiteCodeFault(f"{path.name}: the ConceptMap has no group; write group, element and target")
-    for g, group in enumerate(groups, 1):
-        place = f"{path.name}, group {g}"
+        raise whole.fault("the ConceptMap has no group; write group, element and target")
+    for g, group in enumerate(groups):
+        place = whole.within("group", g)
         source = _system(group, "source", place)
         target = _system(group, "target", place)
         if systems.canonical(target) is None:
-            raise SiteCodeFault(
-                f"{place}: the target system is none that this service knows; map to LOINC, SNOMED CT, RxNorm, "
-                "ATC, ICD-10 or CVX"
+            raise place.fault(
+                "the target system is none that this service knows; map to LOINC, SNOMED CT, RxNorm, ATC, "
+                "ICD-10 or CVX"
             )
-        for e, element in enumerate(_listed(group.get("element"), place, "element"), 1):
-            yield from _element(element, source, target, f"{place}, element {e}")
+        for e, element in enumerate(_listed(group.get("element"), place, "element")):
+            yield from _element(element, source, target, place.within("element", e))
 
 
-def _element(
-    element: Any, source: str, target: str, place: str
-) -> Iterator[tuple[str, Coded, tuple[Coded, ...]]]:
+def _element(element: Any, source: str, target: str, place: _Place) -> _Mapped:
     code = element.get("code") if isinstance(element, Mapping) else None
     if not isinstance(code, str) or not code.strip():
-        raise SiteCodeFault(f"{place}: it has no code; write the local code as text")
-    place = f"{place} ({code})"
+        raise place.fault("it has no code; write the local code as text")
+    place = replace(place, words=f"{place.words} ({code})")
     local = _key(source, code)
     if concepts_of(*local) or exclusions_of(*local):
-        raise SiteCodeFault(
-            f"{place}: this service already knows what the code means; delete the element, or report a wrong "
-            "meaning as a fault"
+        raise place.fault(
+            "this service already knows what the code means; delete the element, or report a wrong meaning as a "
+            "fault"
         )
     found = []
-    for t, entry in enumerate(_listed(element.get("target", []), place, "target"), 1):
-        where = f"{place}, target {t}"
+    for t, entry in enumerate(_listed(element.get("target", []), place, "target")):
+        where = place.within("target", t)
         if not isinstance(entry, Mapping):
-            raise SiteCodeFault(f"{where}: it is no object; write code and equivalence")
+            raise where.fault("it is no object; write code and equivalence")
         relation = entry.get("relationship", entry.get("equivalence"))
         if relation in _NONE:
             continue
         if relation not in _SAME | _IS_A:
-            raise SiteCodeFault(
-                f"{where}: the relation must say that the local code means the same (equivalent) or is a kind of "
-                "the target (R4 wider, R5 source-is-narrower-than-target); anything else could be wrong for a child"
+            raise where.fault(
+                "the relation must say that the local code means the same (equivalent) or is a kind of the target "
+                "(R4 wider, R5 source-is-narrower-than-target); anything else could be wrong for a child"
             )
         wanted = entry.get("code")
         if not isinstance(wanted, str) or not concepts_of(target, wanted):
-            raise SiteCodeFault(
-                f"{where}: the target code is none that this service uses; choose one of fhir_mappings/codes/*.csv"
+            raise where.fault(
+                "the target code is none that this service uses; choose one of fhir_mappings/codes/*.csv"
             )
         found.append((target, wanted.strip()))
     if found:
         yield place, local, tuple(found)
 
 
-def _read(path: Path, named_in: str) -> Mapping[str, Any]:
+def _read(path: Path, named_in: _Place) -> Mapping[str, Any]:
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise SiteCodeFault(f"{path.name}: larger than 32 MiB; split it or leave out what is not needed")
         loaded = json.loads(path.read_text(encoding="utf-8"))
     except OSError as fault:
-        raise SiteCodeFault(
-            f"{named_in}: {path.name} cannot be read ({os.strerror(fault.errno or 0)}); correct the name, beside "
-            "the site file"
+        raise named_in.fault(
+            f"{path.name} cannot be read ({os.strerror(fault.errno or 0)}); correct the name, beside the site file"
         ) from None
     except (ValueError, RecursionError) as fault:
         if isinstance(fault, SiteCodeFault):
@@ -211,22 +226,20 @@ def _read(path: Path, named_in: str) -> Mapping[str, Any]:
         line = f", line {fault.lineno}" if isinstance(fault, json.JSONDecodeError) else ""
         raise SiteCodeFault(f"{path.name}{line}: not readable as JSON; export the ConceptMap again") from None
     if not isinstance(loaded, dict) or loaded.get("resourceType") != "ConceptMap":
-        raise SiteCodeFault(
-            f"{path.name}: not a FHIR ConceptMap; name a file whose resourceType is ConceptMap"
-        )
+        raise _Place(path).fault("not a FHIR ConceptMap; name a file whose resourceType is ConceptMap")
     if loaded.get("status") == "retired":
-        raise SiteCodeFault(f"{path.name}: the ConceptMap is retired; name the one in its place")
+        raise _Place(path, ("status",)).fault("the ConceptMap is retired; name the one in its place")
     return loaded
 
 
-def _system(group: Any, name: str, place: str) -> str:
+def _system(group: Any, name: str, place: _Place) -> str:
     system = group.get(name) if isinstance(group, Mapping) else None
     if not isinstance(system, str) or not system.strip():
-        raise SiteCodeFault(f"{place}: it has no {name}; write the address of the code system")
+        raise place.fault(f"it has no {name}; write the address of the code system")
     return system
 
 
-def _listed(value: Any, place: str, name: str) -> list[Any]:
+def _listed(value: Any, place: _Place, name: str) -> list[Any]:
     if not isinstance(value, list):
-        raise SiteCodeFault(f"{place}: {name} is no list; write it as FHIR does, in brackets")
+        raise place.fault(f"{name} is no list; write it as FHIR does, in brackets")
     return value

@@ -20,8 +20,10 @@ from fhir_mappings.elements import (
     is_of_patient,
     reference,
     status_of,
+    texts,
 )
-from fhir_mappings.medicines import medicine_of
+from fhir_mappings.lists import is_never_true
+from fhir_mappings.medicines import medicine_of, pointer_of
 from fhir_mappings.panels import own_results
 from fhir_mappings.prefetch import Pool
 
@@ -51,7 +53,7 @@ _WHAT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 RESOURCE_TYPES: Final = tuple(_WHAT)
 _LISTED: Final = tuple(kind for kind in _WHAT if kind not in ("Observation", "Medication", "ServiceRequest"))
-_IN_MEDICATION: Final = ("MedicationRequest", "MedicationOrder", "MedicationStatement")
+IN_MEDICATION: Final = ("MedicationRequest", "MedicationOrder", "MedicationStatement")
 _NEVER: Final = ("entered-in-error", "cancelled", "not-done", "draft")
 _MOST_NAMED: Final = 5
 
@@ -77,33 +79,50 @@ def count_unknown(pool: Pool) -> Mapping[tuple[str, str], int]:
 
 
 def unknown_entries(pool: Pool, patient_id: str) -> str | None:
-    """The note for the card: entries of the lists that only a code of an unknown system names.
+    """The note for the card: entries of the lists that only a code of an unknown system names, or words alone.
 
     A code of a system that we know is taken at its word (asthma is not dialysis); a local code could be anything.
     """
-    found = [
-        reference(resource)
-        for kind in _LISTED
-        for resource in pool.of(kind)
-        if is_local(resource, patient_id)
-        and not (kind in _IN_MEDICATION and medicine_of(resource, pool).concepts)
-    ]
-    if not found:
-        return None
-    return (
-        f"{_named(found)}: in codes that this service does not know, so no check has seen what they mean. "
-        "A code map of the site can make them known."
-    )
+    coded: list[str] = []
+    spoken: list[str] = []
+    for resource in (resource for kind in _LISTED for resource in pool.of(kind)):
+        holder = resource
+        if resource["resourceType"] in IN_MEDICATION:
+            medication = pool.resolve(pointer_of(resource), resource)
+            holder = resource if medication is None else medication
+        if _is_unread(holder) and _counts(resource, patient_id) and not _is_known_by_name(resource, pool):
+            (coded if any(_codings(holder)) else spoken).append(reference(resource))
+    told = []
+    if coded:
+        told.append(
+            f"{named(coded)}: in codes that this service does not know, so no check has seen what they mean. "
+            "A code map of the site can make them known."
+        )
+    if spoken:
+        told.append(f"{named(spoken)}: in words alone, without a code, so no check has seen what they mean.")
+    return " ".join(told) or None
 
 
 def is_local(resource: Resource, patient_id: str) -> bool:
-    """Whether an entry of this child that counts is named by local codes alone, which nobody here knows."""
-    return (
-        is_unknown(resource)
-        and not any(has_known_system(resource.get(name)) for name in _names(resource))
-        and status_of(resource) not in _NEVER
-        and is_of_patient(resource, patient_id)
-    )
+    """Whether an entry of this child that counts is named by nothing that anybody here knows."""
+    return _is_unread(resource) and _counts(resource, patient_id)
+
+
+def _is_unread(holder: Resource) -> bool:
+    """Whether local codes alone, or words alone, say what it is."""
+    named = [holder.get(name) for name in _names(holder)]
+    if any(has_known_system(concept) for concept in named):
+        return False
+    return is_unknown(holder) if any(_codings(holder)) else is_in_words_alone(holder)
+
+
+def _counts(resource: Resource, patient_id: str) -> bool:
+    withdrawn = status_of(resource) in _NEVER or is_never_true(resource)
+    return not withdrawn and is_of_patient(resource, patient_id)
+
+
+def _is_known_by_name(resource: Resource, pool: Pool) -> bool:
+    return resource["resourceType"] in IN_MEDICATION and medicine_of(resource, pool).is_known
 
 
 def unknown_results(candidates: Mapping[str, Iterable[str]]) -> str | None:
@@ -112,12 +131,13 @@ def unknown_results(candidates: Mapping[str, Iterable[str]]) -> str | None:
         return None
     facts = dict.fromkeys(title for titles in candidates.values() for title in titles)
     return (
-        f"{_named(list(candidates))}: in a code that this service does not know; by its unit it may be what is "
+        f"{named(list(candidates))}: in no code that this service knows; by its unit it may be what is "
         f"missing ({', '.join(facts)}). A code map of the site can make it known."
     )
 
 
-def _named(references: list[str]) -> str:
+def named(references: list[str]) -> str:
+    """The first few of the references, and how many more there are."""
     more = len(references) - _MOST_NAMED
     return ", ".join(references[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
@@ -129,6 +149,12 @@ def _names(resource: Resource) -> tuple[str, ...]:
 def _codings(resource: Resource) -> Iterator[tuple[str, str]]:
     for name in _names(resource):
         yield from codings(resource.get(name))
+
+
+def is_in_words_alone(resource: Resource) -> bool:
+    """Whether words say what it is, and no code."""
+    spoken = (word for name in _names(resource) for word in texts(resource.get(name)))
+    return not any(_codings(resource)) and any(word.strip() for word in spoken)
 
 
 def is_unknown(resource: Resource) -> bool:

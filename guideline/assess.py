@@ -182,14 +182,15 @@ def _partly(
 
 
 def _matters(finding: Finding) -> bool:
-    """Whether a finding is worth a card where no JAK inhibitor is drafted: not a mere note, nor a gap behind one.
-
-    A note on what is being drafted is (a progestogen-only pill, PREG-04).
+    """Whether a finding is worth a card where no JAK inhibitor is drafted: not a mere note, and not a gap behind one
+    where all that it lacks was never measured, or not lately. What came and could not be read, or did not come, may
+    hide a finding. A note on what is being drafted is worth one (a progestogen-only pill, PREG-04).
     """
     if finding.severity is not Severity.INFO:
         return True
-    drafted = any(e.fact == "drafts" for e in finding.evidence)
-    return finding.outcome is not Outcome.CANNOT_ASSESS and (finding.kind is not Kind.NOTE or drafted)
+    if finding.outcome is Outcome.CANNOT_ASSESS:
+        return any(cause.reason not in (Reason.ABSENT, Reason.STALE) for cause in finding.missing)
+    return finding.kind is not Kind.NOTE or any(e.fact == "drafts" for e in finding.evidence)
 
 
 def _assessment(

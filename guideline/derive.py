@@ -13,7 +13,7 @@ from functools import cache
 
 import msgspec
 
-from guideline.doses import DoseState, OrderedDose
+from guideline.doses import DoseState, Form, OrderedDose
 from guideline.facts import vocabulary
 from guideline.findings import EgfrSum
 from guideline.growth_reference import Measure, completed_months, limits
@@ -568,10 +568,15 @@ def _weight_is_old(weight: Fact) -> Fact:
 
 
 def _strength(draft: Draft) -> Fact:
-    """Whether the drafted tofacitinib has the strength that section 5.3 names; an order need not say one."""
-    for strength, printed in ((draft.mg_per_ml, solution_mg_per_ml()), (draft.tablet_mg, tablet_mg())):
-        if strength is not None:
-            return Known("printed" if strength == printed else "other")
+    """Whether the drafted tofacitinib has the strength that section 5.3 names; an order need not say one.
+
+    Milligrams beside the name are the strength of tablets only where the order says that it is for tablets: "4 mg"
+    may be the dose.
+    """
+    if draft.mg_per_ml is not None:
+        return Known("printed" if draft.mg_per_ml == solution_mg_per_ml() else "other")
+    if draft.tablet_mg is not None and draft.form is Form.TABLET:
+        return Known("printed" if draft.tablet_mg == tablet_mg() else "other")
     return Known("unsaid")
 
 

@@ -413,7 +413,7 @@ def tb_regimen(record: Record, policy: Policy) -> Fact:
 
 
 def treated_by_vein(infections: Iterable[Fact], record: Record) -> Fact:
-    """Whether an infection of any kind, or fever, is treated with an intravenous antibiotic (A-35: then it is serious)."""
+    """Whether an infection of any kind, or fever, is treated with an intravenous antibiotic (A-35: it is serious)."""
     infection = any_of(infections)
     if is_no(infection):
         return infection

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from guideline.yaml_text import YamlFault, read_yaml
+from guideline.facts import vocabulary
+from guideline.yaml_text import YamlFault, line_of, read_yaml
 
 DEFAULTS = Path(__file__).with_name("policy.yaml")
 LONGEST_SILENCE = 90
@@ -71,6 +72,14 @@ class Policy:
 SITE_MEMBERS = frozenset({"policy", "code_maps"})
 
 
+class _Fault(Exception):
+    """A value that cannot be used: its dotted name below ``policy`` ("" for that itself), what is wrong, the cure."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(text)
+        self.key = key
+
+
 def load_policy(site: Path | None = None) -> Policy:
     """The defaults, with the values of the site file in their place; raises ``YamlFault`` with the cure."""
     if site is None:
@@ -78,56 +87,59 @@ def load_policy(site: Path | None = None) -> Policy:
     own = read_yaml(site)
     if not isinstance(own, dict):
         raise YamlFault(f"{site.name}: a site file is a list of names and values; see docs/settings.md")
-    strange = sorted(set(own) - SITE_MEMBERS)
-    if strange:
+    strange = next((name for name in own if name not in SITE_MEMBERS), None)
+    if strange is not None:
         # A value in the wrong place would otherwise be ignored, and the default would quietly hold.
         raise YamlFault(
-            f'{site.name}: "{strange[0]}" is no member of a site file; it has '
+            f'{site.name}{line_of(site, [strange])}: "{strange}" is no member of a site file; it has '
             f"{' and '.join(sorted(SITE_MEMBERS))}; "
-            f'put "{strange[0]}:" below "policy:" if it is a value of the policy, or take it out'
+            f'put "{strange}:" below "policy:" if it is a value of the policy, or take it out'
         )
-    return _policy(_merged(read_yaml(DEFAULTS), own.get("policy", {}), site.name), site.name)
+    try:
+        return _policy(_merged(read_yaml(DEFAULTS), own.get("policy", {}), ""))
+    except _Fault as fault:
+        keys = ("policy", *filter(None, fault.key.split(".")))
+        raise YamlFault(f"{site.name}{line_of(site, keys)}: {fault}") from None
 
 
 @cache
 def _default_policy() -> Policy:
-    return _policy(read_yaml(DEFAULTS), DEFAULTS.name)
+    return _policy(read_yaml(DEFAULTS))
 
 
-def _merged(base: Mapping[str, Any], own: Any, name: str) -> dict[str, Any]:
+def _merged(base: Mapping[str, Any], own: Any, place: str) -> dict[str, Any]:
     if not isinstance(own, dict):
-        raise YamlFault(f"{name}: policy is a list of names and values; see docs/settings.md")
+        raise _Fault(place, "policy is a list of names and values; see docs/settings.md")
     merged = dict(base)
     for key, value in own.items():
+        inside = f"{place}.{key}" if place else key
         if key not in base:
-            raise YamlFault(f'{name}: policy has no "{key}"; the names are {", ".join(sorted(base))}')
+            raise _Fault(inside, f'policy has no "{key}"; the names are {", ".join(sorted(base))}')
         inner = isinstance(base[key], dict) and key != "reference_ranges"
-        merged[key] = _merged(base[key], value, name) if inner else value
+        merged[key] = _merged(base[key], value, inside) if inner else value
     return merged
 
 
-def _policy(values: Mapping[str, Any], name: str) -> Policy:
+def _policy(values: Mapping[str, Any]) -> Policy:
     fresh, growth = values["freshness"], values["growth"]
-    days = {
-        key: _days(fresh[key], f"freshness.{key}", name) for key in fresh if key != "young_child_below_years"
-    }
+    days = {key: _days(fresh[key], f"freshness.{key}") for key in fresh if key != "young_child_below_years"}
     return Policy(
-        show_notes=_yes_no(values["show_notes"], "show_notes", name),
-        bar_jdm_trial_open=_yes_no(values["bar_jdm_trial_open"], "bar_jdm_trial_open", name),
-        repeat_overridden_after=_repeat_after(values["repeat_overridden_after"], name),
+        show_notes=_yes_no(values["show_notes"], "show_notes"),
+        bar_jdm_trial_open=_yes_no(values["bar_jdm_trial_open"], "bar_jdm_trial_open"),
+        repeat_overridden_after=_repeat_after(values["repeat_overridden_after"]),
         freshness=Freshness(
             young_child_below_years=_number(
-                fresh["young_child_below_years"], "young_child_below_years", name
+                fresh["young_child_below_years"], "freshness.young_child_below_years"
             ),
             **days,
         ),
-        restart_gap=_days(values["restart_gap"], "restart_gap", name),
+        restart_gap=_days(values["restart_gap"], "restart_gap"),
         growth=Growth(
-            confirm_within=_days(growth["confirm_within"], "growth.confirm_within", name),
-            confirm_tolerance=_number(growth["confirm_tolerance"], "growth.confirm_tolerance", name),
+            confirm_within=_days(growth["confirm_within"], "growth.confirm_within"),
+            confirm_tolerance=_number(growth["confirm_tolerance"], "growth.confirm_tolerance"),
         ),
-        reference_ranges=_ranges(values["reference_ranges"], name),
-        numbers=_numbers(values, name),
+        reference_ranges=_ranges(values["reference_ranges"]),
+        numbers=_numbers(values),
     )
 
 
@@ -135,54 +147,64 @@ _PLAIN = ("child_bearing_age", "fever_celsius", "tb_regimen_medicines")
 _GROUPS = ("screening", "baseline", "persistence", "monitoring", "switch", "washout")
 
 
-def _numbers(values: Mapping[str, Any], name: str) -> dict[str, Decimal]:
-    found = {key: _number(values[key], key, name) for key in _PLAIN}
+def _numbers(values: Mapping[str, Any]) -> dict[str, Decimal]:
+    found = {key: _number(values[key], key) for key in _PLAIN}
     for group in _GROUPS:
-        found |= {
-            f"{group}.{key}": _number(text, f"{group}.{key}", name) for key, text in values[group].items()
-        }
+        found |= {f"{group}.{key}": _number(text, f"{group}.{key}") for key, text in values[group].items()}
     return found
 
 
-def _ranges(values: Any, name: str) -> dict[str, ReferenceRange]:
+def _ranges(values: Any) -> dict[str, ReferenceRange]:
     if not isinstance(values, dict):
-        raise YamlFault(f"{name}: reference_ranges is a list of analytes, each with low and high")
+        raise _Fault("reference_ranges", "reference_ranges is a list of analytes, each with low and high")
     found = {}
+    results = sorted(name for name, kind in vocabulary().items() if kind.read_from == ("series",))
     for analyte, limits in values.items():
+        if analyte not in results:
+            raise _Fault(
+                f"reference_ranges.{analyte}",
+                f'reference_ranges has no "{analyte}"; the results are {", ".join(results)}',
+            )
         if not isinstance(limits, dict) or not limits or set(limits) - {"low", "high"}:
-            raise YamlFault(f"{name}: reference_ranges.{analyte} takes low and high, nothing else")
-        bounds = {
-            key: _number(text, f"reference_ranges.{analyte}.{key}", name) for key, text in limits.items()
-        }
-        found[analyte] = ReferenceRange(bounds.get("low"), bounds.get("high"))
+            raise _Fault(
+                f"reference_ranges.{analyte}", f"reference_ranges.{analyte} takes low and high, nothing else"
+            )
+        bounds = {key: _number(text, f"reference_ranges.{analyte}.{key}") for key, text in limits.items()}
+        low, high = bounds.get("low"), bounds.get("high")
+        if low is not None and high is not None and low > high:
+            raise _Fault(
+                f"reference_ranges.{analyte}",
+                f"reference_ranges.{analyte}: low is above high; write the lower limit as low",
+            )
+        found[analyte] = ReferenceRange(low, high)
     return found
 
 
-def _number(text: Any, key: str, name: str) -> Decimal:
+def _number(text: Any, key: str) -> Decimal:
     try:
         number = Decimal(str(text))
     except InvalidOperation:
-        raise YamlFault(f"{name}: {key} must be a number") from None
+        raise _Fault(key, f"{key} must be a number") from None
     if not number.is_finite() or number < 0:
-        raise YamlFault(f"{name}: {key} must be a number of 0 or more")
+        raise _Fault(key, f"{key} must be a number of 0 or more")
     return number
 
 
-def _days(text: Any, key: str, name: str) -> int:
-    number = _number(text, key, name)
+def _days(text: Any, key: str) -> int:
+    number = _number(text, key)
     if number != number.to_integral_value():
-        raise YamlFault(f"{name}: {key} must be a whole number of days")
+        raise _Fault(key, f"{key} must be a whole number of days")
     return int(number)
 
 
-def _repeat_after(text: Any, name: str) -> int:
-    days = _days(text, "repeat_overridden_after", name)
+def _repeat_after(text: Any) -> int:
+    days = _days(text, "repeat_overridden_after")
     if days > LONGEST_SILENCE:
-        raise YamlFault(f"{name}: repeat_overridden_after is at most {LONGEST_SILENCE} days")
+        raise _Fault("repeat_overridden_after", f"repeat_overridden_after is at most {LONGEST_SILENCE} days")
     return days
 
 
-def _yes_no(text: Any, key: str, name: str) -> bool:
+def _yes_no(text: Any, key: str) -> bool:
     if text not in ("yes", "no"):
-        raise YamlFault(f'{name}: {key} must be "yes" or "no"')
+        raise _Fault(key, f'{key} must be "yes" or "no"')
     return bool(text == "yes")

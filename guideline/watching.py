@@ -187,7 +187,7 @@ def _conditions(record: Record, facts: Facts, policy: Policy) -> Facts:
     latent = h.any_of((facts["tbLatentOnRecord"], h.says(ever, "positive")))
     found["tbLatentUntreated"] = _unless(latent, (facts["tbTreatmentCompleted"], found["tbActive"]))
     screened = h.within(facts["tbScreeningDone"], record.on, policy.days("screening.tb"))
-    found["tbScreen"] = h.any_of((_given(facts["tbTest"]), _given(facts["chestXray"]), screened))
+    found["tbScreen"] = h.any_of((_settled(facts["tbTest"]), _given(facts["chestXray"]), screened))
     nobody: Fact = Known(NO)
     female = _female(facts)
     found["pregnant"] = _superseded(facts["pregnancyOnRecord"], facts["pregnancyTest"]) if female else nobody
@@ -218,6 +218,13 @@ def _given(fact: Fact) -> Fact:
     if isinstance(fact, Missing):
         return fact
     return h.flag(fact.value != "none", fact.evidence)
+
+
+def _settled(fact: Fact) -> Fact:
+    """Whether a test has been done with a result: one that is neither positive nor negative has to be repeated."""
+    if isinstance(fact, Missing):
+        return fact
+    return h.flag(fact.value not in ("none", "unclear"), fact.evidence)
 
 
 def _found(load: Fact) -> Fact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,10 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        line = key_node.start_mark.line + 1
+        if not isinstance(key, str):
+            raise YamlFault(f"line {line}: a name is a list or a group of names; write one word")
         if key in found:
-            line = key_node.start_mark.line + 1
             raise YamlFault(f'line {line}: "{key}" stands twice; keep one of them')
         found[key] = loader.construct_object(value_node, deep=True)
     return found
@@ -44,4 +47,33 @@ def read_yaml(path: Path) -> Any:
     except YamlFault as fault:
         raise YamlFault(f"{path.name}, {fault}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as fault:
-        raise YamlFault(f"{path.name}: not readable as YAML; {fault}") from None
+        mark = getattr(fault, "problem_mark", None)
+        line = "" if mark is None else f", line {mark.line + 1}"
+        why = getattr(fault, "problem", None) or "it is not text in UTF-8"
+        raise YamlFault(f"{path.name}{line}: not readable as YAML ({why}); correct it there") from None
+
+
+def line_of(path: Path, keys: Iterable[str | int]) -> str:
+    """``", line 7"``: where the value under ``keys`` stands in a YAML or JSON file, for the text of a fault.
+
+    A key that is not there gives the line of what should hold it. Empty where no line can be told.
+    """
+    try:
+        with path.open(encoding="utf-8") as stream:
+            node = yaml.compose(stream, Loader=_Base)
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return ""
+    line: int | None = None
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            found = [(name, value) for name, value in node.value if name.value == key]
+            if not found:
+                break
+            named, node = found[0]
+            line = named.start_mark.line
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+            line = node.start_mark.line
+        else:
+            break
+    return "" if line is None else f", line {line + 1}"

@@ -7,6 +7,7 @@ no thread outlives its test.
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import shutil
@@ -19,7 +20,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 FHIR_JSON = "application/fhir+json"
@@ -210,3 +211,17 @@ def self_signed(folder: Path) -> tuple[ssl.SSLContext, Path] | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     return context, certificate
+
+
+def holders(word: str, *, but: FrameType) -> list[str]:
+    """The types of all objects that still hold text or bytes with ``word`` in it, but for one frame and its locals."""
+    gc.collect()
+    inside, own = word.encode(), {id(but.f_locals), *map(id, but.f_locals.values())}
+    found = []
+    for thing in gc.get_objects():
+        if thing is but or id(thing) in own or isinstance(thing, FrameType):
+            continue
+        for held in gc.get_referents(thing):
+            if (type(held) is str and word in held) or (type(held) in (bytes, bytearray) and inside in held):
+                found.append(type(thing).__name__)
+    return found

@@ -343,6 +343,32 @@ def test_the_log_says_why_but_nothing_of_the_token(
     assert not any(part in caplog.text for part in text.split("."))
 
 
+def test_two_authorization_headers_let_nobody_in(site: FlaskClient) -> None:
+    for values in ((f"Bearer {token()}", "Bearer x"), ("Bearer x", f"Bearer {token()}")):
+        headers = [("Authorization", value) for value in values]
+        assert site.post(SERVICE, json=BODY, headers=headers).status_code == 401
+
+
+def test_http_8_one_clients_calls_do_not_use_up_anothers(shared: Runtime, guard: ReplayGuard) -> None:
+    """By the issuer that the token names, after it was verified; strangers use up nobody's calls."""
+    clients = [client_of(), client_of("https://other.example.org", name="other")]
+    settings = Settings(log_level="error", calls_per_second=2)
+    runtime = Runtime(settings, shared.tables, shared.policy, None, door=Door(clients, guard))
+    site = create_app(settings, runtime).test_client()
+    assert [post(site, f"Bearer {token(private=EC_OTHER)}").status_code for _ in range(5)] == [401] * 5
+    mine = [f"Bearer {token()}" for _ in range(4)]
+    theirs = [f"Bearer {token(claims(iss='https://other.example.org'))}" for _ in range(2)]
+    start = time.monotonic()
+    statuses = [post(site, text).status_code for text in mine]
+    others = [post(site, text).status_code for text in theirs]
+    assert others == [200, 200]
+    if time.monotonic() - start < 1:  # else the window of a second has moved on
+        assert statuses == [200, 200, 429, 429]
+    assert post(site, mine[0]).status_code == 401, (
+        "a token of a call that was one too many is used up all the same"
+    )
+
+
 def test_feedback_takes_its_own_address_or_its_services(site: FlaskClient) -> None:
     item = {"card": str(uuid.uuid4()), "outcome": "overridden", "outcomeTimestamp": "2026-06-01T10:00:00Z"}
     for path, expected in ((SERVICE, 200), (f"{SERVICE}/feedback", 200), ("/cds-services", 401)):

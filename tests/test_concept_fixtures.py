@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from datetime import date
+from decimal import Decimal
 from functools import cache
 from typing import Any
 
@@ -15,9 +16,11 @@ import pytest
 from builders import (
     ATC,
     LOINC,
+    RXNORM,
     SAVI,
     SNOMED,
     Json,
+    answer,
     bundle,
     cards,
     concept,
@@ -32,11 +35,16 @@ from builders import (
     vaccination,
 )
 
+from fhir_mappings.answers import read_answers
 from fhir_mappings.concepts import CODES, PRODUCTS_FILE, concepts_of, exclusions_of
+from fhir_mappings.dosage import read_dose
 from fhir_mappings.lists import read_lists
+from fhir_mappings.medicines import medicine_of
 from fhir_mappings.observations import read_results
 from fhir_mappings.prefetch import Pool, Supply, keys
+from fhir_mappings.products import Product, Unreadable, read_amount, read_product
 from fhir_mappings.systems import canonical
+from guideline.doses import DoseState, Form
 from guideline.facts import vocabulary
 
 TODAY = date(2026, 6, 1)
@@ -95,14 +103,19 @@ def found_in(file: str, code: Json) -> frozenset[str]:
     if one["resourceType"] == "Observation":
         results = read_results(pool, "p1", TODAY)
         facts = [fact for fact, readings in results.series.items() if readings.found]
+        facts += [fact for fact, told in read_answers(pool, "p1", TODAY)[0].items() if told.answers]
         return frozenset(name for fact in facts for name in vocabulary()[fact].concepts)
     lists = read_lists(pool, "p1", (), TODAY)
     every = (lists.conditions, lists.procedures, lists.medications, lists.immunizations)
     return frozenset().union(*(item.concepts for entries in every for item in entries.items))
 
 
-def is_read_as_series(name: str) -> bool:
-    return any(name in kind.concepts and kind.read_from == ("series",) for kind in vocabulary().values())
+def is_a_fact(name: str) -> bool:
+    """Whether a result of this concept is asked for: a number or an answer in words."""
+    return any(
+        name in kind.concepts and kind.read_from in (("series",), ("answers",))
+        for kind in vocabulary().values()
+    )
 
 
 @pytest.mark.parametrize(("file", "name"), CONCEPTS, ids=[f"{file}-{name}" for file, name in CONCEPTS])
@@ -112,7 +125,7 @@ def test_a_concept_is_found_by_each_of_its_codes_and_not_by_look_alikes(file: st
     result = KIND_OF[file] == "Observation"
     for system, code in own:
         assert name in concepts_of(system, code)
-        if not name.startswith(NO_ENTRY) and (not result or is_read_as_series(name)):
+        if not name.startswith(NO_ENTRY) and (not result or is_a_fact(name)):
             assert name in found_in(file, concept(code, system)), (system, code)
         # The same characters in a hospital's own system mean something else.
         assert name not in found_in(file, concept(code, LOCAL)), code
@@ -135,6 +148,92 @@ EXCLUDED = sorted(
 def test_a_look_alike_of_the_tables_is_never_a_positive(file: str, name: str, system: str, code: str) -> None:
     assert name in exclusions_of(system, code)
     assert name not in found_in(file, concept(code, system))
+
+
+# --- the words of results, doses and products -----------------------------------------------------------------
+
+
+def table(name: str, prefix: str) -> list[tuple[str, str, str]]:
+    """(concept, system, code) of the rows of one file whose concept begins so."""
+    with (CODES / f"{name}.csv").open(encoding="utf-8", newline="") as handle:
+        every = [(r["concept"], r["system"], r["code"]) for r in csv.DictReader(handle)]
+    return [row for row in every if row[0].startswith(prefix)]
+
+
+@pytest.mark.parametrize(("name", "system", "code"), table("results", "result-"))
+def test_each_word_of_a_result_is_understood_in_its_own_system_only(
+    name: str, system: str, code: str
+) -> None:
+    meanings = []
+    for own in (system, LOCAL):
+        test = answer("71773-6", code, "t") | {"valueCodeableConcept": concept(code, own)}
+        read, _ = read_answers(Pool({"one": Supply((test,), None)}), "p1", TODAY)
+        meanings += [told.meaning for told in read["tbTest"].answers]
+    positive = name in ("result-positive", "result-detected")
+    assert meanings == ["positive" if positive else "negative", "unclear"]
+
+
+def read_from(timing: Json, quantity: Json | None = None) -> DoseState:
+    dose = {"doseQuantity": quantity or {"value": 5, "unit": "mg"}}
+    order = {"dosageInstruction": [{"timing": timing, "doseAndRate": [dose]}]}
+    return read_dose(order, Product(Form.TABLET, Decimal(5), None, "words")).state
+
+
+MONTHS = {"timing-mo", "period-month"}
+"""Understood as what they are, but no dose of the guideline is monthly."""
+ANY_MEAL = {"when-c", "when-ac", "when-pc"}
+
+
+@pytest.mark.parametrize(("name", "system", "code"), table("timing", ""))
+def test_each_code_of_a_timing_is_understood_and_its_look_alike_is_not(
+    name: str, system: str, code: str
+) -> None:
+    if name.startswith("timing-"):
+        told, other = {"code": concept(code, system)}, {"code": concept(code, LOCAL)}
+    elif name.startswith("when-"):
+        told, other = ({"repeat": {"when": [word]}} for word in (code, f"{code}x"))
+    else:
+        told, other = (
+            {"repeat": {"frequency": 1, "period": 1, "periodUnit": word}} for word in (code, f"{code}x")
+        )
+    unread = name in MONTHS | ANY_MEAL
+    assert read_from(told) is (DoseState.UNREADABLE if unread else DoseState.READ)
+    assert read_from(other) is DoseState.UNREADABLE
+
+
+@pytest.mark.parametrize(("name", "system", "code"), table("dose_units", "unit-"))
+def test_each_unit_of_a_dose_is_understood_in_its_own_system_only(name: str, system: str, code: str) -> None:
+    twice = {"repeat": {"frequency": 2, "period": 1, "periodUnit": "d"}}
+    state = read_from(twice, {"value": 1, "system": system, "code": code})
+    # Millilitres of a tablet are no dose; that it says so shows that they were understood.
+    assert state is (DoseState.UNREADABLE if name == "unit-ml" else DoseState.READ)
+    assert read_amount({"value": 1, "system": system, "code": code})
+    with pytest.raises(Unreadable):
+        read_amount({"value": 1, "system": LOCAL, "code": code})
+
+
+@pytest.mark.parametrize(("name", "system", "code"), table("dose_units", "form-"))
+def test_each_form_of_a_product_is_understood_in_its_own_system_only(
+    name: str, system: str, code: str
+) -> None:
+    def form(own: str) -> Form:
+        return read_product([], [], {"form": concept(code, own)}).form
+
+    assert form(system) is (Form.TABLET if name == "form-tablet" else Form.ORAL_SOLUTION)
+    assert form(LOCAL) is Form.UNKNOWN
+
+
+@pytest.mark.parametrize(("name", "system", "code"), table("dose_units", "route-"))
+def test_each_route_is_understood_in_its_own_system_only(name: str, system: str, code: str) -> None:
+    def systemic(own: str, words: str) -> bool:
+        taken = {"medicationCodeableConcept": concept("42316", RXNORM, words), "dosageInstruction": []}
+        taken["dosageInstruction"] = [{"route": concept(code, own)}]
+        return "tacrolimus" in medicine_of(taken, Pool({})).concepts
+
+    by_skin = name in ("route-local", "route-transdermal", "route-vaginal")
+    assert systemic(system, "ointment") is not by_skin
+    assert not systemic(LOCAL, "ointment")
+    assert systemic(system, "tacrolimus") is (name != "route-local")
 
 
 # --- look-alikes by name: what they must not do to the answer --------------------------------------------------

@@ -203,15 +203,18 @@ def test_http_10_two_hundred_stalled_connections_do_not_stop_good_calls(tls_port
             head = f"POST {URL} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             connection.sock.sendall((head + ("Content-Length: 500\r\n\r\n{" if number % 2 else "")).encode())
             stalled.append(connection)
-        raw, times = json.dumps(BODY).encode(), []
+        raw = json.dumps(BODY).encode()
+        calls, checks = [], []
         for _ in range(20):
             start = time.monotonic()
             assert ask(tls_port, "POST", URL, raw)[0] == 200
-            times.append(time.monotonic() - start)
-        start = time.monotonic()
-        assert ask(tls_port, "GET", "/healthz")[0] == 200
-        assert time.monotonic() - start < 0.5
-        assert sorted(times)[18] < 1.0
+            calls.append(time.monotonic() - start)
+            start = time.monotonic()
+            assert ask(tls_port, "GET", "/healthz")[0] == 200
+            checks.append(time.monotonic() - start)
+        print("calls", sorted(calls)[18], "health", sorted(checks)[18])
+        assert sorted(calls)[18] <= 0.5
+        assert sorted(checks)[18] <= 0.2
     finally:
         for connection in stalled:
             connection.close()

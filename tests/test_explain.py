@@ -167,6 +167,7 @@ def test_resources_that_were_not_used_are_listed_with_the_reason(
         observation("haemoglobin", "110", id_="high"),
         observation("haemoglobin", "11", id_="local", code={"coding": [{"system": "http://x", "code": "1"}]}),
         observation("haemoglobin", "11", id_="donor", focus=[{"reference": "Patient/donor"}]),
+        observation("haemoglobin", "11", id_="words", code={"text": "Haemoglobin"}),
         observation("weight", "30", id_="used", on="2026-05-31"),
     ]
     conditions = [
@@ -195,6 +196,62 @@ def test_resources_that_were_not_used_are_listed_with_the_reason(
         "Observation/odd (for haemoglobin)": "unreadable: it carries a modifier that this service does not know",
         "Observation/other": "it is of another patient",
         "Observation/unit (for haemoglobin)": "unusable-unit: its unit is missing or cannot be converted",
+        "Observation/words": "it is named in words alone, without a code",
         "Observation/wrong": "its status says that it never happened or was withdrawn",
         "Procedure/p": "its status says that it never happened or was withdrawn",
     }
+
+
+# --- the site file ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "site.yaml"
+    monkeypatch.setenv("JAKI_CDS_SITE", str(path))
+    return path
+
+
+def test_the_policy_of_the_site_counts(site_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site_file.write_text("policy: {freshness: {weight: 120}}\n", "utf-8")
+    weight = json_of("tofa-weight-stale", capsys)["orders"][0]["facts"]["weight"]
+    assert weight["state"] == "known"
+
+
+def test_the_codes_of_the_site_are_understood(site_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    local = {"coding": [{"system": "http://hospital.example/lab", "code": "HB"}]}
+    data = prefetch_of(bloods={}, results=[observation("haemoglobin", "11", id_="local", code=local)])
+    path = site_file.with_name("request.json")
+    path.write_bytes(write_json(hook_request([draft("tofacitinib", 5)], data)))
+
+    def told() -> str:
+        assert main([str(path)]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    site_file.write_text("code_maps: []\n", "utf-8")
+    assert "haemoglobin missing: " in told()
+    element = {"code": "HB", "target": [{"code": "718-7", "equivalence": "equivalent"}]}
+    group = {"source": "http://hospital.example/lab", "target": "http://loinc.org", "element": [element]}
+    codes = {"resourceType": "ConceptMap", "group": [group]}
+    site_file.with_name("codes.json").write_text(json.dumps(codes), "utf-8")
+    site_file.write_text("code_maps: [codes.json]\n", "utf-8")
+    assert "haemoglobin 11 g/dL [2026-05-25 Observation/local]" in told()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("policy:\n  restart_gap: soon\n", "JAKI_CDS_SITE: site.yaml, line 2: restart_gap must be a number"),
+        ("code_maps: [gone.json]\n", "JAKI_CDS_SITE: site.yaml, line 1, code_maps: gone.json cannot be read"),
+        (None, "JAKI_CDS_SITE names no file"),
+    ],
+)
+def test_a_fault_of_the_site_file_is_one_line_and_2(
+    site_file: Path, text: str | None, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is not None:
+        site_file.write_text(text, "utf-8")
+    assert main([str(SAMPLES / "tofa-lupus" / "request.json")]) == 2
+    said = capsys.readouterr().err
+    assert line in said
+    assert said.count("\n") == 1

@@ -391,3 +391,39 @@ def test_the_egfr_at_the_start_of_the_running_order_is_looked_at(
     )
     assert findings(found)["REN-BARI-03"]["severity"] == ("warning" if crossed else "info")
     assert given(found) == ("-" if crossed else "BARI-IFNR-05")
+
+
+# --- a product that does not fit its dose -----------------------------------------------------------
+
+BIG = {"birth": "2013-05-14", "weight": "42", "height": "150"}
+PRODUCTS: dict[str, tuple[str, Json, str, set[str]]] = {
+    # words of the product -> the child, mg of the draft, which of the two statements fault the product
+    "1 mg/mL solution": ("Tofacitinib 1 mg/mL oral solution", {}, "4", set()),
+    "1 mg/mL in other numbers": ("Tofacitinib 5mg/5ml oral solution", {}, "4", set()),
+    "5 mg/mL solution below 40 kg": (
+        "Tofacitinib 5 mg/mL oral solution",
+        {},
+        "4",
+        {"FORM-01", "TOFA-DOSE-08"},
+    ),
+    "5 mg/mL solution from 40 kg": ("Tofacitinib 5 mg/mL oral solution", BIG, "5", {"TOFA-DOSE-08"}),
+    "solution without a strength": ("Tofacitinib oral solution", {}, "4", set()),
+    "milligrams of the dose": ("Tofacitinib 4 mg", {}, "4", set()),
+    "5 mg tablets below 40 kg": ("Tofacitinib 5 mg tablets", {}, "4", {"FORM-01"}),
+    "5 mg tablets from 40 kg": ("Tofacitinib 5 mg tablets", BIG, "5", set()),
+    "10 mg tablets": ("Tofacitinib 10 mg tablets", BIG, "5", {"TOFA-DOSE-08"}),
+    "modified release": ("Tofacitinib 11 mg modified-release tablets", BIG, "5", {"TOFA-DOSE-08"}),
+}
+
+
+@pytest.mark.parametrize(("words", "child", "mg", "faults"), PRODUCTS.values(), ids=PRODUCTS)
+def test_a_product_that_the_guideline_does_not_name_is_told(
+    words: str, child: Json, mg: str, faults: set[str]
+) -> None:
+    drug = concept("1357536", RXNORM, words)
+    fitting = findings(ask(draft("tofacitinib", mg, medicationCodeableConcept=drug), **child))
+    assert {"FORM-01", "TOFA-DOSE-08"} & set(fitting) == faults
+    once = ask(draft("tofacitinib", mg, 1, medicationCodeableConcept=drug), **child)
+    (update,) = updates(once)
+    assert ("isRecommended" in update) is not bool(faults)
+    assert update["label"].endswith("; the product must be changed too") is bool(faults)

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import copy
-import random
-import re
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
 import pytest
-from builders import SAVI, Json, bundle, cards, comparable, draft, findings, hook_request, post, prefetch_of
-from fhir.resources.R4B import get_fhir_model_class
+from builders import (
+    AS_OF,
+    SAVI,
+    Json,
+    bundle,
+    cards,
+    comparable,
+    divided,
+    draft,
+    findings,
+    hook_request,
+    order,
+    prefetch_of,
+)
+from fhir_shapes import MODELS, choices, every_shape
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
+from cds_service.envelope import read_call
+from cds_service.explain import as_text, assessments, explanation
+from cds_service.json_reader import read_json, write_json
+from cds_service.pipeline import respond
+from cds_service.runtime import Runtime, make_runtime
+from cds_service.services import SERVICES
+from cds_service.settings import Settings
 from fhir_mappings.prefetch import keys
 
 CHILD = prefetch_of(conditions=[SAVI], birth="2012-05-14", weight="40", height="150")
@@ -103,128 +121,95 @@ def test_an_entry_that_is_readable_as_nothing_of_ours_changes_nothing(
 # --- any valid resource ---------------------------------------------------------------------------------------
 
 TYPES = sorted({key.resource_type for key in keys()} | {"Medication", "DiagnosticReport"})
-PRIMITIVES: Mapping[str, tuple[Any, ...]] = {
-    "Boolean": (True, False),
-    "Integer": (0, 1, 7, 500),
-    "PositiveInt": (1, 2, 99),
-    "UnsignedInt": (0, 2, 99),
-    "Decimal": (0, 1, 12.5, 1000000),
-    "Date": ("2024", "2024-05", "2024-05-06"),
-    "DateTime": ("2024", "2024-05", "2024-05-06", "2026-05-06T07:08:09+10:00", "2026-05-06T07:08:09Z"),
-    "Instant": ("2026-05-06T07:08:09Z", "2026-05-06T07:08:09.123+02:00"),
-    "Time": ("08:00:00", "23:59:59"),
-    "Base64Binary": ("YQ==",),
-    "Uri": (
-        "http://loinc.org",
-        "http://snomed.info/sct",
-        "urn:x",
-        "http://unitsofmeasure.org",
-        "http://www.whocc.no/atc",
-    ),
-    "Code": ("mg", "kg", "umol/L", "718-7", "29463-7", "711164003", "L04AF02", "d"),
-    "Id": ("a1",),
-}
-SKIPPED = {
-    "contained",
-    "extension",
-    "meta",
-    "text",
-    "fhir_comments",
-    "implicitRules",
-    "language",
-    "resource_type",
-}
-DEEPEST = 5
-NEEDED = ("code", "status", "subject", "patient", "vaccineCode", "system", "coding", "value", "unit")
+ELSEWHERE = {"STU3": {"ServiceRequest": "ProcedureRequest"}}
+"""What a type of the prefetch is called in another version."""
+RUNNING = order("baricitinib", dosageInstruction=divided(MORN=4, EVE=4))
+HOOKS = ("order-select", "order-sign", "medication-prescribe", "patient-view")
+SETTINGS = Settings(demo=True, log_level="error")
 
 
-def made(kind: str, chance: random.Random, depth: int = 0) -> Json:
-    """A resource or element of this FHIR type, filled by chance: valid by type, whatever it says."""
-    found: Json = {}
-    taken: set[str] = set()
-    fields = list(get_fhir_model_class(kind).model_fields.items())
-    chance.shuffle(fields)
-    for name, field in fields:
-        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        choice = extra.get("one_of_many")
-        likely = 0.8 if name in NEEDED else 0.35 if depth == 0 else 0.2
-        wanted = (
-            extra.get("element_required") or extra.get("one_of_many_required") or chance.random() < likely
-        )
-        if name in SKIPPED or name.endswith("__ext") or not wanted or choice in taken or depth > DEEPEST:
-            continue
-        value = _value(str(field.annotation), extra, chance, depth)
-        if value is not None:
-            found[field.alias or name] = value
-            if isinstance(choice, str):
-                taken.add(choice)
-    return found
+@cache
+def runtime() -> Runtime:
+    return make_runtime(SETTINGS)
 
 
-def _value(annotation: str, extra: Mapping[str, Any], chance: random.Random, depth: int) -> Any:
-    many = "List[" in annotation
-    complex_type = re.search(r"abc\.(\w+)Type\b", annotation)
-    if complex_type is not None:
-        if complex_type[1] in ("Resource", "Extension", "Identifier", "Meta", "Narrative"):
-            return None
-        one = (
-            _reference(chance) if complex_type[1] == "Reference" else made(complex_type[1], chance, depth + 1)
-        )
-        if not one:
-            return None
+def requests_with(resources: list[Json], kind: str) -> Iterator[Json]:
+    """Each hook with these in the prefetch: under their own key, or that of another type; and among the drafts."""
+    name = next((key.name for key in keys() if key.resource_type == kind), "growth")
+    data = prefetch_of(conditions=[SAVI], medicines=[RUNNING], birth="2012-05-14", weight="40", height="150")
+    if kind == "Patient":
+        data["patient"] = bundle(*({**resource, "id": "p1"} for resource in resources))
     else:
-        allowed = [value for value in extra.get("enum_values") or () if value != "+"]
-        primitive = re.search(r"(\w+)\(\)", annotation)
-        words = PRIMITIVES.get(primitive[1] if primitive else "", ("x", "baricitinib 2 mg", "negative"))
-        one = chance.choice(allowed or words) if "bool" not in annotation else chance.random() < 0.5
-    return [one] if many else one
-
-
-def _reference(chance: random.Random) -> Json:
-    return {
-        "reference": chance.choice(
-            ["Patient/p1", "Patient/p1", "#x", "Medication/m", "https://a.example/Patient/p2"]
-        )
-    }
-
-
-PLAIN: Json = {
-    "code": {"coding": [{"system": "http://loinc.org", "code": "718-7"}]},
-    "vaccineCode": {"coding": [{"system": "http://hl7.org/fhir/sid/cvx", "code": "21"}]},
-    "medicationCodeableConcept": {"coding": [{"system": "http://www.whocc.no/atc", "code": "L04AF02"}]},
-    "subject": {"reference": "Patient/p1"},
-    "patient": {"reference": "Patient/p1"},
-    "occurrenceString": "long ago",
-}
-"""In the place of a needed element that came out broken."""
-
-
-def valid(resource: Json) -> Json:
-    """The resource without the members that break a rule between elements, so that the model accepts it."""
-    for _ in range(6):
-        try:
-            get_fhir_model_class(resource["resourceType"]).model_validate(resource)
-        except ValidationError as fault:
-            for error in fault.errors(include_input=False):
-                name = str(error["loc"][0]) if error["loc"] else ""
-                resource.pop(name, None)
-                if name in PLAIN:
-                    resource[name] = PLAIN[name]
+        data[name] = bundle(*resources, *(e["resource"] for e in data.get(name, {}).get("entry", ())))
+    for hook in HOOKS:
+        if hook == "patient-view":
+            context = {"patientId": "p1", "userId": "Practitioner/x"}
+            asked = {"hook": hook, "hookInstance": "d1577c69-dfbe-44ad-ba6d-3e05e953b2ea", "context": context}
+            yield asked | {"prefetch": data, "extension": {"org.jaki-cds": {"asOf": AS_OF}}}
         else:
-            return resource
-    raise AssertionError(f"no valid {resource.get('resourceType')} could be made; the generator is at fault")
+            drafts = [] if kind == "Patient" else [{**r, "id": f"{r['id']}-draft"} for r in resources]
+            yield hook_request([DRAFT, *drafts], data, hook=hook)
+
+
+def digest(request: Json) -> None:
+    """Answer and explain; raises where anything fails inside."""
+    service = next(s for s in SERVICES.values() if s.hook == request["hook"])
+    call = read_call(service, read_json(write_json(request)), SETTINGS)
+    answer = respond(call, runtime()).body
+    assert answer["cards"]
+    assert b"failed inside the service" not in write_json(answer)
+    assert "".join(as_text(explanation(call, runtime(), *assessments(call, runtime()))))
+
+
+def assert_digested(resources: list[Json], kind: str) -> None:
+    for request in requests_with(resources, kind):
+        try:
+            digest(request)
+        except Exception as fault:
+            culprits = [r for r in resources if not _is_digested(r, kind)]
+            raise AssertionError(
+                f"{request['hook']}: {fault!r}: {culprits[:1] or 'only together'}"
+            ) from fault
+
+
+def _is_digested(resource: Json, kind: str) -> bool:
+    try:
+        for request in requests_with([resource], kind):
+            digest(request)
+    except Exception:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_any_valid_resource_is_digested(kind: str) -> None:
-    """Under any key, alone and as a draft; never an error of ours, never an answer without a card."""
-    chance = random.Random(kind)
-    for number in range(12):
-        resource = valid({"resourceType": kind, **made(kind, chance), "id": f"r{number}"})
-        name = next((key.name for key in keys() if key.resource_type == kind), "growth")
-        data = CHILD | {name: bundle(resource) if kind != "Patient" else {**resource, "id": "p1"}}
-        drafts = [DRAFT, {**resource, "id": "other"}] if kind != "Patient" else [DRAFT]
-        response = post(hook_request(drafts, data))
-        assert response.status_code == 200, (response.get_json(), resource)
-        assert b"failed inside the service" not in response.data, resource
-        assert response.get_json()["cards"], resource
+    """Every form of every value[x], with all that FHIR allows beside it, in every hook, as data and as draft."""
+    assert_digested(list(every_shape(kind, "R4", "quick", 12)), kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", MODELS)
+@pytest.mark.parametrize("kind", TYPES)
+def test_any_valid_resource_of_any_version_is_digested(kind: str, version: str) -> None:
+    named = ELSEWHERE.get(version, {}).get(kind, kind)
+    for seed in range(4):
+        resources = list(every_shape(named, version, seed, 20))
+        for start in range(0, len(resources), 10):
+            assert_digested(resources[start : start + 10], kind)
+
+
+def test_the_generator_makes_what_it_promises() -> None:
+    """Each kind of value[x], and everything beside a plain value, occurs among the shapes of the quick run."""
+    every = [resource for kind in TYPES for resource in every_shape(kind, "R4", "quick", 12)]
+    names = set().union(*every)
+    assert {name for kind in TYPES for _, name in choices(kind)} <= names
+    text = json.dumps(every)
+    for sign in (
+        "extension",
+        "modifierExtension",
+        "contained",
+        "data-absent-reason",
+        "implicitRules",
+        '"2024-05"',
+    ):
+        assert sign in text, sign

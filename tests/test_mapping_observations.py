@@ -80,8 +80,8 @@ DATES: dict[str, tuple[Json, str]] = {
     "period": ({"effectivePeriod": {"start": "2026-05-01", "end": NEWEST}}, "TOFA-DOSE-04"),
     "period that began": ({"effectivePeriod": {"start": NEWEST}}, "TOFA-DOSE-04"),
     "old period": ({"effectivePeriod": {"start": "2026-04-01", "end": "2026-04-02"}}, "TOFA-DOSE-05"),
-    "year and month: its first day": ({"effectiveDateTime": "2026-05"}, "TOFA-DOSE-05"),
-    "year: its first day": ({"effectiveDateTime": "2026"}, "TOFA-DOSE-05"),
+    "year and month: may be the newer": ({"effectiveDateTime": "2026-05"}, "TOFA-DOSE-05?"),
+    "year: may be the newer": ({"effectiveDateTime": "2026"}, "TOFA-DOSE-05?"),
     "tomorrow, by another clock": ({"effectiveDateTime": "2026-06-02T00:30:00+02:00"}, "TOFA-DOSE-04"),
     "issued does not count": (
         {"effectiveDateTime": "2026-04-01", "issued": "2026-06-01T00:00:00Z"},

@@ -85,6 +85,22 @@ def test_the_schemas_take_what_the_service_takes(service: str) -> None:
     for name in ("hook", "hookInstance", "context"):
         assert not check.is_valid({key: value for key, value in body.items() if key != name})
     assert not check.is_valid(body | {"context": {"userId": "Practitioner/p1"}})
+    authorization = {
+        "access_token": "t",
+        "token_type": "Bearer",
+        "expires_in": 1,
+        "scope": "s",
+        "subject": "c",
+    }
+    for server, given, taken in (
+        ("https://fhir.example.org", authorization, True),
+        (None, None, True),
+        (None, authorization, False),
+        ("", None, False),
+    ):
+        call = body | {"fhirServer": server, "fhirAuthorization": given}
+        assert check.is_valid(call) is taken
+        assert (APP.test_client().post(f"/cds-services/{service}", json=call).status_code != 400) is taken
     assert validator("#/components/schemas/Feedback").is_valid(FEEDBACK)
     assert not validator("#/components/schemas/Feedback").is_valid({"feedback": []})
 

@@ -206,7 +206,7 @@ def differences(some: list[Child], every: int) -> list[tuple[object, ...]]:
     for index, child in enumerate(some):
         pool = Pool({name: read_supply(value) for name, value in data(child).items()})
         lists = read_lists(pool, "p1", (), child.on)
-        record = gather(next(pool.of("Patient")), pool, lists, child.on)
+        record = gather(tuple(pool.of("Patient")), pool, lists, child.on)
         for day in DRAFTS[index % every :: every]:
             (one,) = drafted_orders(bundle(drafted(child, day)), None, pool, "p1")
             advice = assess(record, read_draft(one, pool, lists), TABLES, POLICY).dose

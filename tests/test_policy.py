@@ -56,27 +56,37 @@ def test_a_site_file_may_leave_the_policy_alone(tmp_path: Path) -> None:
 
 WRONG = [
     ("- a list\n", "a site file is a list of names and values"),
-    ("policy: 3\n", "policy is a list of names and values"),
-    ("policy: {wieght: 3}\n", 'policy has no "wieght"; the names are'),
-    ("policy: {freshness: {weigth: 3}}\n", 'policy has no "weigth"; the names are'),
-    ("policy: {freshness: 3}\n", "policy is a list of names and values"),
-    ("policy: {freshness: {weight: soon}}\n", "freshness.weight must be a number"),
-    ("policy: {freshness: {weight: -1}}\n", "freshness.weight must be a number of 0 or more"),
+    ("policy: 3\n", "line 1: policy is a list of names and values"),
+    ("# ours\npolicy:\n  wieght: 3\n", 'line 3: policy has no "wieght"; the names are'),
+    ("policy:\n  freshness:\n    height: 3\n    weigth: 3\n", 'line 4: policy has no "weigth"; the names are'),
+    ("policy: {freshness: 3}\n", "line 1: policy is a list of names and values"),
+    ("polcy:\n  restart_gap: 3\n", 'line 1: "polcy" is no member of a site file'),
+    ("policy:\n  freshness:\n\n    weight: soon\n", "line 4: freshness.weight must be a number"),
+    ("policy: {freshness: {weight: -1}}\n", "line 1: freshness.weight must be a number of 0 or more"),
     ("policy: {freshness: {weight: NaN}}\n", "freshness.weight must be a number of 0 or more"),
     ("policy: {freshness: {weight: Infinity}}\n", "freshness.weight must be a number of 0 or more"),
     ("policy: {freshness: {weight: 1.5}}\n", "freshness.weight must be a whole number of days"),
+    ("policy:\n  freshness:\n    young_child_below_years: x\n", "line 3: freshness.young_child_below_years must"),
+    ("policy:\n  baseline:\n    egfr_fall: x\n", "line 3: baseline.egfr_fall must be a number"),
+    ("policy:\n  growth:\n    confirm_within: x\n", "line 3: growth.confirm_within must be a number"),
     ("policy: {bar_jdm_trial_open: maybe}\n", 'bar_jdm_trial_open must be "yes" or "no"'),
     ("policy: {reference_ranges: [3]}\n", "reference_ranges is a list of analytes"),
     ("policy: {reference_ranges: {alt: 40}}\n", "reference_ranges.alt takes low and high"),
     ("policy: {reference_ranges: {alt: {}}}\n", "reference_ranges.alt takes low and high"),
     ("policy: {reference_ranges: {alt: {hihg: 40}}}\n", "reference_ranges.alt takes low and high"),
-    ("policy: {restart_gap: 1, restart_gap: 2}\n", '"restart_gap" stands twice'),
-    ("policy: {restart_gap: [1}\n", "not readable as YAML"),
-]
+    ("policy:\n  reference_ranges:\n    platlets: {low: 150}\n", 'line 3: reference_ranges has no "platlets"'),
+    ("policy: {reference_ranges: {alt: {low: 40, high: 5}}}\n", "reference_ranges.alt: low is above high"),
+    ("policy: {restart_gap: 1, restart_gap: 2}\n", 'line 1: "restart_gap" stands twice'),
+    ("policy: {restart_gap: [1}\n", "line 1: not readable as YAML"),
+    ("policy:\n  ? [restart_gap]\n  : 3\n", "line 2: a name is a list"),
+    ("policy: {restart_gap: \udcff}\n", "not readable as YAML (it is not text in UTF-8)"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "fault"), WRONG)
-def test_a_wrong_site_file_is_refused_by_name(tmp_path: Path, text: str, fault: str) -> None:
-    with pytest.raises(YamlFault, match=r"^site\.yaml") as told:
-        load_policy(site(tmp_path, text))
+def test_a_wrong_site_file_is_refused_by_line_and_name(tmp_path: Path, text: str, fault: str) -> None:
+    path = site(tmp_path, "")
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(YamlFault, match=r"^site\.yaml[:,] ") as told:
+        load_policy(path)
     assert fault in str(told.value)

@@ -68,6 +68,12 @@ def ours(answer: Json, card: int = 0) -> Json:
     return found
 
 
+def finding(answer: Json, id_: str = "TOFA-DOSE-03") -> Json:
+    """One finding of the first card, wherever it stands."""
+    found: Json = next(each for each in ours(answer)["findings"] if each["id"] == id_)
+    return found
+
+
 # --- the same, and different ----------------------------------------------------------------------
 
 
@@ -94,7 +100,7 @@ def drop_finding(answer: Json) -> None:
 
 
 def add_finding(answer: Json) -> None:
-    ours(answer)["findings"].append({**ours(answer)["findings"][0], "id": "TOFA-DOSE-09"})
+    ours(answer)["findings"].append({**finding(answer), "id": "TOFA-DOSE-09"})
 
 
 @pytest.mark.parametrize(
@@ -103,11 +109,11 @@ def add_finding(answer: Json) -> None:
         (drop_finding, "came:    TOFA-DOSE-08 MedicationRequest/draft-1 (hit, warning)"),
         (add_finding, "went:    TOFA-DOSE-09 MedicationRequest/draft-1 (hit, info)"),
         (
-            lambda a: ours(a)["findings"][0].update(severity="warning"),
+            lambda a: finding(a).update(severity="warning"),
             "changed: TOFA-DOSE-03 MedicationRequest/draft-1: severity warning -> info",
         ),
         (
-            lambda a: ours(a)["findings"][0]["evidence"][0].update(value=17.5),
+            lambda a: finding(a)["evidence"][0].update(value=17.5),
             "changed: TOFA-DOSE-03 MedicationRequest/draft-1: evidence[0].value 17.5 -> 17.4",
         ),
         (lambda a: ours(a)["dose"].update(mgPerDay=7), "dose changed: MedicationRequest/draft-1: mgPerDay 7 -> 6.4"),

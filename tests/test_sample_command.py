@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,11 @@ def draft(child: str) -> Json:
             }
         ],
     }
+
+
+@pytest.fixture(autouse=True)
+def one_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cds_service.sample_command.in_process", shared)
 
 
 @pytest.fixture
@@ -202,7 +208,7 @@ def everywhere(value: object) -> object:
     return found
 
 
-@pytest.mark.parametrize("name", NAMES[::6])
+@pytest.mark.parametrize("name", NAMES[::12])
 def test_nothing_that_identifies_gets_through(name: str) -> None:
     made, changes = deidentified(everywhere(sample(name)), -1000)  # type: ignore[arg-type]
     for text in (write_json(made).decode(), *changes.lines()):
@@ -211,10 +217,13 @@ def test_nothing_that_identifies_gets_through(name: str) -> None:
     assert CANARY not in write_json(made).decode()
 
 
-@pytest.mark.parametrize("name", [*NAMES[::9], pytest.param(None, marks=pytest.mark.slow)])
+shared = cache(in_process)
+
+
+@pytest.mark.parametrize("name", [*NAMES[::15], pytest.param(None, marks=pytest.mark.slow)])
 def test_a_sample_concludes_what_its_original_does(name: str | None) -> None:
     """Also with every date moved; of all samples in the slow run."""
-    ask = in_process()
+    ask = shared()
     for each in [name] if name else NAMES:
         request = sample(each)
         made, _ = deidentified(request, -1461)  # four years: the birthday stays where it is

@@ -271,7 +271,10 @@ def test_the_imaging_tab(page: Sandbox) -> None:
     assert page.send({**signed, "hook": "order-sign"}) == {"jaki-order-sign": []}
 
 
-@pytest.mark.parametrize("child", [child.id for child in load()])
+@pytest.mark.parametrize(
+    "child",
+    [pytest.param(c.id, marks=() if n % 6 == 0 else pytest.mark.slow) for n, c in enumerate(load())],
+)
 def test_every_screen_of_every_child(http: FlaskClient, child: str) -> None:
     """With a JAK inhibitor drafted there is always a card; nothing that the page needed could not be fetched."""
     page = Sandbox(http, child)

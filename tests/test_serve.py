@@ -28,7 +28,7 @@ BODY = {
     "context": {"userId": "Practitioner/p1", "patientId": "child-1"},
     "prefetch": {"patient": {"resourceType": "Patient", "id": "child-1", "birthDate": "2016-05-14"}},
 }
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 def free_port() -> int:

@@ -178,18 +178,21 @@ HB = element("HB", "718-7")
 FAULTS: list[tuple[object, str]] = [
     ("{", r"map0\.json, line 1: not readable as JSON; .*"),
     ({"resourceType": "ValueSet"}, r"map0\.json: not a FHIR ConceptMap; .*"),
-    (concept_map(HB, status="retired"), r"map0\.json: the ConceptMap is retired; .*"),
+    (concept_map(HB, status="retired"), r"map0\.json, line 1: the ConceptMap is retired; .*"),
     ({"resourceType": "ConceptMap"}, r"map0\.json: the ConceptMap has no group; .*"),
-    (concept_map(HB, source=""), r"map0\.json, group 1: it has no source; .*"),
-    (concept_map(HB, target="http://example.org"), r"map0\.json, group 1: the target system is none .*; .*"),
-    (concept_map({"target": []}), r"map0\.json, group 1, element 1: it has no code; .*"),
+    (concept_map(HB, source=""), r"map0\.json, line 1, group 1: it has no source; .*"),
+    (
+        concept_map(HB, target="http://example.org"),
+        r"map0\.json, line 1, group 1: the target system is none .*; .*",
+    ),
+    (concept_map({"target": []}), r"map0\.json, line 1, group 1, element 1: it has no code; .*"),
     (
         concept_map(HB, element("X", "9-9")),
-        r"map0\.json, group 1, element 2 \(X\), target 1: the target code .*; .*",
+        r"map0\.json, line 1, group 1, element 2 \(X\), target 1: the target code .*; .*",
     ),
     (
         concept_map(element("X", "718-7", "narrower")),
-        r"map0\.json, group 1, element 1 \(X\), target 1: the relation .*",
+        r"map0\.json, line 1, group 1, element 1 \(X\), target 1: the relation .*",
     ),
     (concept_map(element("X", "718-7", "relatedto")), r".*the relation must say.*"),
     (concept_map({"code": "X", "target": [{"code": "718-7"}]}), r".*the relation must say.*"),
@@ -198,7 +201,8 @@ FAULTS: list[tuple[object, str]] = [
     (concept_map(element("777-3", "718-7"), source=LOINC), r".*already knows what the code means; .*"),
     (
         concept_map(HB, HB),
-        r"map0\.json, group 1, element 2 \(HB\): the code is mapped already at map0\.json, .*; .*",
+        r"map0\.json, line 1, group 1, element 2 \(HB\): the code is mapped already at "
+        r"map0\.json, group 1, element 1 \(HB\); .*",
     ),
 ]
 
@@ -214,15 +218,23 @@ def test_a_faulty_map_stops_the_start_with_place_and_cure(
     assert re.fullmatch(message, str(told_.value)), str(told_.value)
 
 
+def test_a_fault_in_a_map_is_told_with_its_line(tmp_path: Path) -> None:
+    text = json.dumps(concept_map(HB, element("X", "9-9")), indent=2)
+    line = text[: text.index('"9-9"')].count("\n")  # its target begins on the line before
+    place = rf"^map0\.json, line {line}, group 1, element 2 \(X\), target 1: "
+    with pytest.raises(SiteCodeFault, match=place):
+        load_site_codes(site(tmp_path, text))
+
+
 def test_a_map_that_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_text("code_maps: [gone.json]\n", encoding="utf-8")
     with pytest.raises(
-        SiteCodeFault, match=r"^site\.yaml, code_maps: gone\.json cannot be read \(No such file"
+        SiteCodeFault, match=r"^site\.yaml, line 1, code_maps: gone\.json cannot be read \(No such file"
     ):
         load_site_codes(path)
     path.write_text("code_maps: gone.json\n", encoding="utf-8")
-    with pytest.raises(SiteCodeFault, match=r"code_maps is a list"):
+    with pytest.raises(SiteCodeFault, match=r"^site\.yaml, line 1: code_maps is a list"):
         load_site_codes(path)
 
 
@@ -259,12 +271,12 @@ def test_a_result_in_an_unknown_code_is_named_where_it_could_be_what_is_missing(
     result: Json, named: bool
 ) -> None:
     said = noted(result)
-    assert ("Observation/loc: in a code that this service does not know" in said) is named
+    assert ("Observation/loc: in no code that this service knows" in said) is named
     assert "HB-secret-name" not in said
 
 
 def test_nothing_is_named_where_nothing_is_missing() -> None:
-    assert "does not know; by its unit" not in noted(unknown(), bloods={**NO_HB, "haemoglobin": "12"})
+    assert "in no code that this service knows" not in noted(unknown(), bloods={**NO_HB, "haemoglobin": "12"})
 
 
 LOCAL_ENTRIES: dict[str, Json] = {

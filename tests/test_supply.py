@@ -7,10 +7,14 @@ small ones on 127.0.0.1.
 from __future__ import annotations
 
 import json
+import socket
+import sys
+import time
 from typing import Any
 
 import pytest
 from builders import (
+    ATC,
     POLY_JIA,
     RXNORM,
     UCUM,
@@ -28,9 +32,11 @@ from builders import (
     post,
     prefetch_of,
 )
-from fault_servers import Behaviour, Server, answer, hang, reset, resources, truncate
+from fault_servers import Behaviour, Server, answer, hang, holders, reset, resources, truncate
 
+from cds_service.app import create_app
 from cds_service.json_reader import write_json
+from cds_service.settings import Settings
 from fhir_mappings.prefetch import templates
 
 TOKEN = "{{context.patientId}}"
@@ -107,13 +113,15 @@ def test_missing_keys_are_fetched(request_: Json, row: str, verdict: str, total:
 
 
 @pytest.mark.parametrize("request_", [row[0] for row in CAPTURES.values()], ids=CAPTURES)
-def test_without_the_fhir_server_nothing_can_be_said(request_: Json) -> None:
+def test_fetch_6_without_the_fhir_server_nothing_can_be_said(request_: Json) -> None:
     with Server(reset) as server:
         gone = server.base
     for base in (gone, "https://ehr.example/fhir", None):
         response = post({**request_, "fhirServer": base})
         assert response.status_code == 412
         assert response.get_json()["resourceType"] == "OperationOutcome"
+        told = response.get_data(as_text=True)
+        assert not [word for word in ("p1", "request-123", "2026-05-30", "mg", "ehr.example") if word in told]
 
 
 FAULTS: dict[str, Behaviour] = {
@@ -176,7 +184,7 @@ def test_the_rest_of_a_broken_off_page_is_fetched() -> None:
     assert ("weight", "partial-page") in missing(found)
 
 
-def test_a_next_page_on_another_server_is_not_followed() -> None:
+def test_ssrf_7_a_next_page_on_another_server_is_not_followed() -> None:
     data = prefetch_of()
     with Server(answer(200, bundle())) as other, Server(fhir({})) as server:
         data["growth"]["link"] = [{"relation": "next", "url": f"{other.base}/page2"}]
@@ -231,7 +239,7 @@ def test_only_a_plain_reference_is_fetched(reference: str) -> None:
     assert server.connections == 0
 
 
-def test_the_token_goes_to_the_fhir_server_and_nowhere_else() -> None:
+def test_fetch_9_the_token_goes_to_the_fhir_server_and_nowhere_else() -> None:
     authorization: dict[str, Any] = {
         "access_token": "secret-of-the-test",
         "token_type": "Bearer",
@@ -246,8 +254,155 @@ def test_the_token_goes_to_the_fhir_server_and_nowhere_else() -> None:
     assert b"secret-of-the-test" not in response.data
 
 
+@pytest.mark.slow
+def test_fetch_9_the_token_is_gone_after_the_call() -> None:
+    """Of the whole service: not in what it keeps of a call, not in an exception, not in a thread."""
+    token = "-".join(["canary", "4712"])
+    app = create_app(Settings(demo=True, log_level="error")).test_client()
+    for behaviour in (fhir(prefetch_of()), answer(503), truncate):
+        with Server(behaviour) as server:
+            authorization = {"access_token": token, "token_type": "Bearer", "expires_in": 300}
+            authorization |= {"scope": "patient/*.read", "subject": "jaki"}
+            request = sandbox("R4") | {"fhirServer": server.base, "fhirAuthorization": authorization}
+            body = write_json(request | {"prefetch": {"patient": prefetch_of()["patient"]}})
+            response = app.post("/cds-services/jaki-order-select", data=body, content_type="application/json")
+            assert response.status_code == 200
+            assert token in "".join(server.heads)
+            server.heads.clear()
+        del response, body, request, authorization, server
+    time.sleep(0.02)
+    assert holders(token, but=sys._getframe()) == []
+
+
 def test_the_fetched_conditions_give_the_indication() -> None:
     with Server(fhir(prefetch_of(conditions=[POLY_JIA]))) as server:
         found = findings(cards(sandbox("R4") | {"fhirServer": server.base}))
     sources = {item["source"] for item in found["TOFA-DOSE-04"]["evidence"] if item["fact"] == "indication"}
     assert sources <= {"Condition/c0"}
+
+
+# --- medicines of the record that are named by reference only --------------------------------------------------
+
+
+def by_reference(id_: str, **more: Any) -> Json:
+    return {
+        "resourceType": "MedicationRequest",
+        "id": f"order-{id_}",
+        "status": "active",
+        "intent": "order",
+        "subject": {"reference": "Patient/p1"},
+        "authoredOn": "2026-01-10",
+        "medicationReference": {"reference": f"Medication/{id_}"},
+        **more,
+    }
+
+
+SALBUTAMOL = {"resourceType": "Medication", "id": "m2", "code": concept("R03AC02", ATC)}
+METHOTREXATE = {"resourceType": "Medication", "id": "m3", "code": concept("L04AX03", ATC)}
+
+
+def test_medications_that_the_record_only_refers_to_are_fetched() -> None:
+    """A search for orders leaves out what they refer to, so a list would be unreadable that is not."""
+    request = hook_request([draft("tofacitinib", 4)], medicines=[by_reference("m2"), by_reference("m3")])
+    with Server(fhir({}, **{"Medication/m2": SALBUTAMOL, "Medication/m3": METHOTREXATE})) as server:
+        found = cards(request | {"fhirServer": server.base})
+    assert sorted(head.split()[1] for head in server.heads) == ["/fhir/Medication/m2", "/fhir/Medication/m3"]
+    assert ("medications", "unreadable") not in missing(found)
+    assert "CON-04" in findings(found)
+    gone = cards(request | {"fhirServer": server.base})
+    assert ("medications", "unreadable") in missing(gone)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"status": "cancelled"},
+        {"intent": "proposal"},
+        {"subject": {"reference": "Patient/p2"}},
+        {"medicationReference": {"reference": "Medication/m2", "display": "methotrexate"}},
+        {"medicationReference": {"reference": "https://other.example/fhir/Medication/m2"}},
+        {"medicationReference": {"reference": "#m2"}},
+    ],
+    ids=str,
+)
+def test_a_medication_that_nobody_needs_is_not_fetched(more: Json) -> None:
+    with Server(fhir({}, **{"Medication/m2": SALBUTAMOL})) as server:
+        request = hook_request([draft("tofacitinib", 4)], medicines=[by_reference("m2", **more)])
+        cards(request | {"fhirServer": server.base})
+    assert server.heads == []
+
+
+def test_of_very_many_medications_some_are_fetched_and_the_list_stays_unreadable() -> None:
+    every = [by_reference(f"x{number}") for number in range(60)]
+    more = {f"Medication/x{number}": SALBUTAMOL | {"id": f"x{number}"} for number in range(60)}
+    with Server(fhir({}, **more)) as server:
+        found = cards(hook_request([draft("tofacitinib", 4)], medicines=every) | {"fhirServer": server.base})
+    assert len(server.heads) == 40
+    assert ("medications", "unreadable") in missing(found)
+
+
+def test_fetch_1_all_rounds_of_one_call_share_one_deadline() -> None:
+    """FETCH-1 for a whole call: what the draft refers to, the missing keys, what the record refers to."""
+
+    def behave(line: socket.socket, head: str, server: Server) -> None:
+        server.stopped.wait(0.1)
+        path = head.split()[1].removeprefix("/fhir/")
+        by_path = {
+            "Medication/m1": MEDICATION,
+            "Patient/p1": prefetch_of()["patient"],
+            "MedicationRequest?patient=p1": bundle(by_reference("m2")),
+        }
+        body = by_path.get(path) or bundle()
+        (hang if path == "Medication/m2" else answer(200, json.loads(write_json(body))))(line, head, server)
+
+    settings = Settings(demo=True, log_level="error", fetch_deadline_ms=700)
+    app = create_app(settings).test_client()
+    drafted = draft("tofacitinib", 4, medicationCodeableConcept=None, medicationReference=GONE)
+    request = hook_request([drafted], {})
+    took = []
+    with Server(behave) as server:
+        body = write_json(request | {"fhirServer": server.base})
+        for _ in range(
+            8
+        ):  # a busy machine may be slow now and then; a second deadline would make each attempt slow
+            server.heads.clear()
+            start = time.monotonic()
+            response = app.post("/cds-services/jaki-order-select", data=body, content_type="application/json")
+            if any("/Medication/m2" in head for head in server.heads):  # the last round began
+                took.append(time.monotonic() - start)
+                assert response.status_code == 200
+                if took[-1] < 0.95:
+                    break
+    assert min(took) < 0.95, took
+
+
+def test_pages_count_towards_the_total_of_the_first() -> None:
+    data = prefetch_of()
+    entries = [entry["resource"] for entry in data["growth"]["entry"]]
+    whole = len(entries)
+    with Server(fhir({}, **{"page2": bundle(*entries[1:], total=whole)})) as server:
+        link = [{"relation": "next", "url": f"{server.base}/page2"}]
+        first = bundle(entries[0], link=link, total=whole)
+        found = cards(
+            hook_request([draft("tofacitinib", 4)], data | {"growth": first}) | {"fhirServer": server.base}
+        )
+    assert given(found) == "TOFA-DOSE-04"
+    assert not missing(found)
+
+
+def test_the_names_that_a_bundle_gives_its_entries_outlive_its_next_page() -> None:
+    url = "urn:uuid:4c2c1a40-0000-4000-8000-000000000003"
+    data = prefetch_of()
+    with Server(fhir({}, page2=bundle())) as server:
+        data["medicationRequests"] = bundle(
+            MEDICATION, link=[{"relation": "next", "url": f"{server.base}/page2"}]
+        )
+        data["medicationRequests"]["entry"][0]["fullUrl"] = url
+        drafted = draft(
+            "tofacitinib", 4, medicationCodeableConcept=None, medicationReference={"reference": url}
+        )
+        other = by_reference("m9") | {"medicationReference": {"reference": url}}
+        data["medicationStatements"] = bundle(other)
+        found = cards(hook_request([drafted], data) | {"fhirServer": server.base})
+    assert ("medications", "unreadable") not in missing(found)
+    assert server.connections == 1

@@ -1,8 +1,8 @@
 """Every unit string that is accepted, with what one of it is in the analyte's own unit, and units that are refused.
 
-The numbers stand here a second time, from the definitions (a pound is 0.45359237 kg, haemoglobin monomer
-16.11 kg/mol, creatinine 113.12 g/mol, bilirubin 584.7, cholesterol 386.7, triglycerides 885.7, urea 60.06): a
-slip in the table must not be repeated by its test.
+The numbers stand here a second time, typed by hand, so that a slip in one of the two places is noticed; both could
+be wrong alike. Lengths and masses are exact by definition (a pound is 0.45359237 kg). The factors between mass and
+substance are the rounded ones that laboratories use; the last test holds three of them against the molar masses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TABLE = units.load_units(units.UNITS_FILE)
 
 COUNTS: Mapping[str, str] = {
     "1": """
-10*9/l 10^9/l 10e9/l x10*9/l x10^9/l x10e9/l x109/l x10-9/l giga/l g/l 10*3/ul 10^3/ul
+10*9/l 10^9/l 10e9/l x10*9/l x10^9/l x10e9/l x109/l x10(9)/l 10(9)/l 10**9/l x10**9/l x10-9/l giga/l g/l 10*3/ul 10^3/ul
 10e3/ul x10*3/ul x10^3/ul x10e3/ul x103/ul k/ul thou/ul thousand/ul 10*3/mcl 10^3/mcl
 x10^3/mcl x10*3/mcl k/mcl 10*3/mm3 10^3/mm3 x10^3/mm3 k/mm3 {cells}*10*9/l {cells}x10*3/ul
 """,

@@ -301,13 +301,15 @@ def test_the_drafted_dose_is_changed_by_hand(page: Page) -> None:
 def test_a_card_is_dismissed_with_a_reason(page: Page) -> None:
     opened(page, "tofa-init-all-limits-uk")
     card = page.locator("article.card").first
-    card.get_by_label("Reason for dismissing").select_option(label="Already checked or dealt with")
+    answer = json.loads(page.locator("#raw-response").text_content() or "")
+    reason = answer["cards"][0]["overrideReasons"][1]
+    card.get_by_label("Reason for dismissing").select_option(label=reason["display"])
     with page.expect_request("**/feedback") as sent:
         card.get_by_role("button", name="Dismiss").click()
     [item] = json.loads(sent.value.post_data or "")["feedback"]
-    assert item["outcome"] == "overridden"
-    assert item["overrideReason"]["reason"]["code"] == "already-addressed"
-    expect(page.locator("#log")).to_contain_text("feedback: 200; overridden: Already checked or dealt with")
+    assert (item["card"], item["outcome"]) == (answer["cards"][0]["uuid"], "overridden")
+    assert item["overrideReason"]["reason"] == {"code": reason["code"], "system": reason["system"]}
+    expect(page.locator("#log")).to_contain_text(f"feedback: 200; overridden: {reason['display']}")
     expect(page.locator("article.card.gone")).to_contain_text("Dismissed")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import date
 from decimal import Decimal
 from itertools import zip_longest
 from typing import Any
@@ -15,7 +16,7 @@ from cds_service.store.recording import as_order
 from guideline.assess import conclude
 from guideline.findings import Conclusion, DoseAdvice, Finding, Kind, Outcome, Severity
 from guideline.tables import Tables
-from guideline.values import Cause, Doubtful, Fact, Interval, Known, Missing, Reason, Value
+from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason, Value
 
 Json = dict[str, Any]
 Said = tuple[str, str, str]
@@ -94,12 +95,24 @@ def _conclusion(order: Json, tables: Tables) -> Conclusion:
 
 def _fact(fact: Json) -> Fact:
     causes = tuple(Cause(c["fact"], Reason(c["reason"]), c.get("why")) for c in fact.get("causes", ()))
+    evidence = tuple(map(_datum, fact.get("evidence", ())))
     if fact["state"] == "missing":
-        return Missing(causes)
+        return Missing(causes, evidence)
     value, each = _value(fact["value"]), tuple(map(_value, fact.get("each", ())))
     if fact["state"] == "known":
-        return Known(value, each=each)
-    return Doubtful(value, causes, expired="expired" in fact, each=each)
+        return Known(value, evidence, each)
+    return Doubtful(value, causes, evidence, "expired" in fact, each)
+
+
+def _datum(datum: Json) -> Evidence:
+    value, on = datum["value"], datum.get("date")
+    return Evidence(
+        datum["fact"],
+        value if isinstance(value, str) else Decimal(value),
+        datum.get("unit"),
+        None if on is None else date.fromisoformat(on),
+        datum.get("source"),
+    )
 
 
 def _value(value: Any) -> Value:

@@ -186,7 +186,7 @@ class Store:
                 with self.database.writing_directly() as cursor:
                     chain_on(cursor, self.database.engine.dialect, entries, self.keys)
             self._drain_beside()
-        except self.database.faults as fault:
+        except Exception as fault:  # whatever it is, others may have their entries in the same batch
             self._not_before = time.monotonic() + PAUSE_SECONDS
             # The fault's text would hold the entry.
             _log.error("store failed", extra={"fields": {"fault": type(fault).__name__}})
