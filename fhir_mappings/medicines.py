@@ -132,21 +132,13 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
         words.append(pointer["display"])
     coded = frozenset().union(*(concepts_in(holder) for holder in holders))
     found, by_name = coded, False
-    named = _named(words)
+    named = named_in(words)
     if not _is_a_medicine(coded):
-<<<<<<< HEAD
-        found, by_name = coded | named_in(words), True
-    else:
-        # A code that says something else does not silence the name of a JAK inhibitor beside it, and two different
-        # ones are told as a contradiction, never one of them chosen.
-        named = named_in(words) & _JAK_CONCEPTS
-=======
         found, by_name = coded | named, bool(_substances(named - coded))
     else:
         # A code that says something else does not silence the name of a JAK inhibitor beside it, and two different
         # ones are told as a contradiction, never one of them chosen.
         named &= _JAK_CONCEPTS
->>>>>>> main
         found, by_name = coded | named, bool(named - coded) and not coded & _JAK_CONCEPTS
     named_anything = bool(found)
     found = _with_combination(found)
