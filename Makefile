@@ -64,10 +64,12 @@ bench: $(DEV_READY) ## the benchmark table (QUICK=1: half a minute; RUNS=3; PROF
 		$(if $(SOAK),--soak $(SOAK)) $(if $(SCALING),--scaling)
 
 sbom: $(DEV_READY) ## build/sbom.json: each package that is shipped, version and licence (CycloneDX)
-	@rm -rf build/shipped && mkdir -p build && $(PYTHON) -m venv --without-pip build/shipped
+	@rm -rf build/shipped build/sbom && mkdir -p build && $(PYTHON) -m venv --without-pip build/shipped
 	@$(BIN)/python -m pip --python build/shipped/bin/python install --quiet --disable-pip-version-check \
 		--require-hashes -r requirements.lock
-	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	@$(PYTHON) -m venv build/sbom
+	@build/sbom/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-sbom.lock
+	@build/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 		--output-file build/sbom.json build/shipped/bin/python
 	@$(BIN)/python tests/sbom.py requirements.lock build/sbom.json
 
@@ -78,6 +80,9 @@ lock: ## makes the lock files anew from pyproject.toml (needs uv)
 	printf 'setuptools>=77\n' | $(UV) pip compile pyproject.toml - --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 		--extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	printf 'cyclonedx-bom>=7.0\n' | $(UV) pip compile - --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-strip-extras --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+		--output-file requirements-sbom.lock
 
 clean: ## removes everything that was made here, .venv included
 	rm -rf $(VENV) .bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,31 +52,11 @@ def test_a_difference_is_told(changed: dict[str, Any], fault: str) -> None:
 
 
 def test_doc_4_every_locked_package_has_hashes() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock"):
+    for name in ("requirements.lock", "requirements-dev.lock", "requirements-sbom.lock"):
         text = (ROOT / name).read_text("utf-8")
         entries = re.split(r"\n(?=[a-z0-9])", text.partition("==")[2])
-        assert len(entries) > 30
+        assert len(entries) > 10
         assert all("--hash=sha256:" in entry for entry in entries)
-
-
-@pytest.mark.slow
-def test_doc_4_the_bill_of_this_environment_has_every_locked_package_with_its_licence(tmp_path: Path) -> None:
-    """``make sbom`` does the same with an environment of the shipped packages alone."""
-    pytest.importorskip("cyclonedx_py")
-    made = tmp_path / "sbom.json"
-    command = [
-        "cyclonedx_py",
-        "environment",
-        "--pyproject",
-        "pyproject.toml",
-        "-o",
-        str(made),
-        sys.executable,
-    ]
-    subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=True, timeout=300)
-    found: Any = json.loads(made.read_text("utf-8"))
-    assert (found["bomFormat"], found["metadata"]["component"]["name"]) == ("CycloneDX", "jaki-cds")
-    assert not list(faults((ROOT / "requirements.lock").read_text("utf-8"), found, whole=False))
 
 
 def test_what_bandit_passes_over_has_its_reason() -> None:
