@@ -48,6 +48,14 @@ IMPOSSIBLE: Final[tuple[tuple[Mapping[str, str], str], ...]] = (
     ({"drug": "baricitinib", "visit": "week-6"}, "a visit of tofacitinib"),
     ({"visit": "none", "visitState": "due | overdue"}, "no course is running, so nothing is due"),
     ({"visit": "none", "lipidState": "due | overdue"}, "no course is running, so nothing is due"),
+    (
+        {"drug": "tofacitinib", "lipidVisit": "none", "lipidState": "due | overdue"},
+        "lipids of tofacitinib are lacking at a visit or not at all",
+    ),
+    (
+        {"visit": "interval", "lipidVisit": "week-6", "lipidState": "due"},
+        "a set that does week 12 comes when week 6 is overdue, unless a site waits weeks longer",
+    ),
     ({"egfr": "< 0.3"}, "36 x the smallest plausible height / the largest plausible creatinine"),
 )
 """What no child can have, with the reason: a change that only such a child would feel is no mutant."""
@@ -76,6 +84,9 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("TOFA-DUE", "TOFA-MON-01", "visitState due made due | overdue"): _OUTRANKED,
     ("TOFA-DUE", "TOFA-MON-02", "visitState due made due | overdue"): _OUTRANKED,
     ("TOFA-DUE", "TOFA-MON-03", "visitState due made due | overdue"): _OUTRANKED,
+    ("TOFA-DUE", "TOFA-MON-01", "lipidState due made due | overdue"): _OUTRANKED,
+    ("TOFA-DUE", "TOFA-MON-02", "lipidState due made due | overdue"): _OUTRANKED,
+    ("TOFA-DUE", "TOFA-MON-03", "lipidState due made due | overdue"): _OUTRANKED,
     ("BARI-DUE", "BARI-MON-01", "visitState due made due | overdue"): _OUTRANKED,
     ("BARI-DUE", "BARI-MON-02", "visitState due made due | overdue"): _OUTRANKED,
     ("BARI-DUE", "BARI-MON-03", "visitState due made due | overdue"): _OUTRANKED,
