@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import msgspec
 import pytest
 from test_examples import COVERED, FOLDER
 
@@ -121,7 +122,7 @@ def _assessed() -> tuple[tuple[Example, OrderAssessment], ...]:
 
 def _told(assessed: OrderAssessment) -> OrderAssessment:
     """What a reader sees of an assessment: not its facts, nor the order of reasons, nor whether a table is signed."""
-    findings = tuple(replace(finding, reviewed=False) for finding in assessed.findings)
+    findings = tuple(msgspec.structs.replace(finding, reviewed=False) for finding in assessed.findings)
     return replace(assessed, findings=findings, facts={}, withheld_by=tuple(sorted(assessed.withheld_by)))
 
 
