@@ -60,6 +60,7 @@ IMPOSSIBLE: Final[tuple[tuple[Mapping[str, str], str], ...]] = (
 )
 """What no child can have, with the reason: a change that only such a child would feel is no mutant."""
 _OUTRANKED = "the more severe face of the statement speaks instead"
+_BY_ITSELF = "a critical row withholds the dose by itself (ruling 2)"
 _ALSO = "the other face of the statement withholds as well"
 _A_NOTE = "a mere note is not told where no order is drafted"
 _ON_TREATMENT = "on treatment another statement has the same condition and interrupts (ruling 9)"
@@ -93,11 +94,7 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("BARI-DUE", "BARI-MON-04", "visitState due made due | overdue"): _OUTRANKED,
     ("BARI-DUE", "BARI-MON-05", "visitState due made due | overdue"): _OUTRANKED,
     ("BARI-CHECK", "BARI-IFN-07", "draftMgPerDay [12, 12] made [12, 12.01]"): _OUTRANKED,
-    (
-        "BARI-CHECK",
-        "BARI-IFN-07",
-        "without withholds",
-    ): "a critical row withholds the dose by itself (ruling 2)",
+    ("BARI-CHECK", "BARI-IFN-07", "without withholds"): _BY_ITSELF,
     ("BARI-ESCALATE", "BARI-JDM-03", "monthsOnDrug >= 3 made >= 2"): _OUTRANKED,
     ("BARI-ESCALATE", "BARI-JDM-03", "condition monthsOnDrug >= 3 dropped"): _OUTRANKED,
     ("BARI-CHECK", "BARI-JDM-03", "without withholds"): _ALSO,
@@ -129,11 +126,8 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("REN-BARI", "REN-BARI-01", "without reduces"): "withholds: dose says as much",
     ("REN-BARI", "BARI-CI-08", "without reduces"): "withholds: dose says as much",
     ("REN-BARI", "BARI-MT-06", "without reduces"): "withholds: dose says as much",
-    (
-        "REN-BARI",
-        "REN-BARI-01",
-        "without withholds",
-    ): "a critical row withholds the dose by itself (ruling 2)",
+    ("REN-BARI", "REN-BARI-01", "without withholds"): _BY_ITSELF,
+    ("INFECTION-START", "INF-01", "without withholds"): _BY_ITSELF,
 }
 """Changes that alter nothing for any child, by table, row and change, with the reason."""
 

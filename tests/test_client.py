@@ -686,6 +686,7 @@ def test_fetch_4_at_most_eight_calls_are_in_flight_and_the_others_wait_their_tur
 # --- Size -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_fetch_2_a_gzip_bomb_of_200_mb_costs_at_most_20_mib() -> None:
     with Server(faults.gzip_bomb(200)) as server:
         tracemalloc.start()
@@ -924,6 +925,7 @@ def test_fetch_9_neither_token_nor_patient_appears_in_logs(caplog: pytest.LogCap
     assert "others still log" in caplog.text
 
 
+@pytest.mark.slow
 def test_fetch_9_the_token_is_gone_after_the_call() -> None:
     token = "-".join(["canary", "4711"])
     for behaviour in (answer(200, EMPTY_BUNDLE), answer(503), faults.reset, faults.truncate, faults.hang):

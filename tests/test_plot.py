@@ -85,6 +85,7 @@ def size_of(png: bytes) -> tuple[int, int]:
     return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
 
 
+@pytest.mark.slow
 def test_the_ending_makes_it_a_png_of_the_same_bytes_each_time(
     tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:

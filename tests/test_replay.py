@@ -145,6 +145,7 @@ def test_of_a_changed_text_the_changed_words_are_told(case: Path, capsys: pytest
     assert "    ~Data used: weight [-17.5-] [+17.4+] kg, 25 May 2026.\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_reader_who_has_seen_enough_is_no_fault() -> None:
     code = "import sys; from cds_service.cli import main; sys.exit(main(['replay', sys.argv[1]]))"
     run = f"'{sys.executable}' -c \"{code}\" '{SAMPLES}' | head -n 1"

@@ -46,6 +46,7 @@ guard.close()
 """
 
 
+@pytest.mark.slow
 def test_auth_6_of_400_sends_of_one_token_from_two_processes_one_is_accepted(url: str) -> None:
     command = [sys.executable, "-c", SENDER, url]
     senders = [
