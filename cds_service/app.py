@@ -48,6 +48,8 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "cross-origin",
 }
 
+_SECURITY = [(name.lower(), (name, value)) for name, value in SECURITY_HEADERS.items()]
+
 _log = logging.getLogger("jaki_cds")
 
 
@@ -162,8 +164,8 @@ def _record(response: Response) -> Response:
 def _finish(response: Response) -> Response:
     """What every answer gets, whatever became of the request."""
     response = _record(response)
-    for name, value in SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)  # a page for people has a policy of its own
+    given = {name.lower() for name, _ in response.headers}  # a page for people has a policy of its own
+    response.headers.extend([header for lower, header in _SECURITY if lower not in given])
     response.headers["X-Request-Id"] = g.request_id
     cors.add_headers(request, response, runtime().settings)
     take_rest(request, response)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Literal
 
 from fhir.resources.R4B.dosage import Dosage as R4Dosage
@@ -583,12 +584,19 @@ def write_dosage(regimen: Regimen, fhir: FhirVersion) -> list[dict[str, Any]]:
     """
     if not regimen.administrations:
         raise ValueError("write_dosage: the regimen is empty; pass one with an administration.")
-    dosages = [_written(administration, fhir) for administration in regimen.administrations]
     if fhir == "R4":
-        for dosage in dosages:
-            # Checked, not dumped: the dump of the model would turn the Decimals into floats.
-            R4Dosage.model_validate(dosage)
-    return dosages
+        _check(regimen)
+    return [_written(administration, fhir) for administration in regimen.administrations]
+
+
+@lru_cache(maxsize=256)
+def _check(regimen: Regimen) -> None:
+    """Has the model look at what is written of a regimen: once for each, since they are those of the tables.
+
+    Checked, not dumped: the dump of the model would turn the Decimals into floats.
+    """
+    for administration in regimen.administrations:
+        R4Dosage.model_validate(_written(administration, "R4"))
 
 
 def _written(administration: Administration, fhir: FhirVersion) -> dict[str, Any]:

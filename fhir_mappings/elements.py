@@ -171,7 +171,8 @@ def reference(resource: Resource) -> str:
     References reach the card, so nothing that is not shaped like one is passed on.
     """
     kind, id_ = resource.get("resourceType"), resource.get("id")
-    name = kind if isinstance(kind, str) and _TYPE.fullmatch(kind) else "Resource"
+    is_type = kind == "Observation" or (isinstance(kind, str) and _TYPE.fullmatch(kind))
+    name = str(kind) if is_type else "Resource"
     return f"{name}/{id_}" if isinstance(id_, str) and _ID.fullmatch(id_) else name
 
 

@@ -15,8 +15,6 @@ from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
-import msgspec
-
 from fhir_mappings.answers import meaning_of
 from fhir_mappings.elements import (
     FIRST_DAY,
@@ -29,6 +27,7 @@ from fhir_mappings.elements import (
     is_of_patient,
     read_date,
     read_span,
+    reference,
     status_of,
     texts,
 )
@@ -89,18 +88,18 @@ class Readings:
         index = 0
         while index < len(self._ordered) or self._order_more():
             if index == len(self._read):
-                reading = _read(self.analyte, self._ordered[index], self.patient_id, self.today)
-                if isinstance(reading, Reading) and self._is_alone(index):
-                    reading = msgspec.structs.replace(reading, alone=True)
-                self._read.append(reading)
+                dated, alone = self._ordered[index], self._is_alone(index)
+                self._read.append(_read(self.analyte, dated, self.patient_id, self.today, alone=alone))
             yield self._read[index]
             index += 1
 
     def _is_alone(self, index: int) -> bool:
         """Whether no other result has the time of this one: results of one moment are put in their order together."""
-        when = self._ordered[index].when
-        beside = self._ordered[max(index - 1, 0) : index] + self._ordered[index + 1 : index + 2]
-        return all(other.when != when for other in beside)
+        ordered, when = self._ordered, self._ordered[index].when
+        return not (
+            (index > 0 and ordered[index - 1].when == when)
+            or (index + 1 < len(ordered) and ordered[index + 1].when == when)
+        )
 
     def _order_more(self) -> bool:
         """Puts the next newest results in their order; whether there were any.
@@ -109,7 +108,11 @@ class Readings:
         long history only the newest part is looked at closely. That needs a day on every result.
         """
         if self._waiting is None:
-            self._waiting = sorted((_day_written(f.result.resource), n, f) for n, f in enumerate(self.found))
+            # One alone has its place, whatever its day.
+            many = len(self.found) > 1
+            self._waiting = sorted(
+                (_day_written(f.result.resource) if many else 0, n, f) for n, f in enumerate(self.found)
+            )
         waiting = self._waiting
         if not waiting:
             return False
@@ -148,7 +151,7 @@ def _dated(found: _Found, arrived: int) -> _Dated:
     text = _time_of(found.result.resource)
     on = read_date(text)
     when = "" if text is None else _moment(text)
-    return _Dated(on is None, when, on or date.min, found.result.source, -arrived, found)
+    return _Dated(on is None, when, on or date.min, reference(found.result.holder), -arrived, found)
 
 
 def _placed(results: list[_Dated]) -> list[_Dated]:
@@ -335,7 +338,7 @@ def _moment(text: str) -> str:
         return text
 
 
-def _read(analyte: str, dated: _Dated, patient_id: str, today: date) -> Reading | Unusable:
+def _read(analyte: str, dated: _Dated, patient_id: str, today: date, *, alone: bool) -> Reading | Unusable:
     resource, part = dated.found.result.resource, dated.found.part
     on, source = (None if dated.undated else dated.day), dated.source
 
@@ -356,7 +359,7 @@ def _read(analyte: str, dated: _Dated, patient_id: str, today: date) -> Reading 
         return unusable(Reason.UNREADABLE, "it is not well-formed FHIR")
     quantity = part.get("valueQuantity")
     if analyte in _VIRUS_LOADS and not isinstance(quantity, dict) and _below_detection(part):
-        return Reading(Interval(None, Decimal(0), high_open=True), min(on, today), source)
+        return Reading(Interval(None, Decimal(0), high_open=True), min(on, today), source, alone=alone)
     if not isinstance(quantity, dict):
         return unusable(Reason.UNREADABLE, "it carries no numeric value")
     value = _number(quantity.get("value"))
@@ -379,6 +382,7 @@ def _read(analyte: str, dated: _Dated, patient_id: str, today: date) -> Reading 
         high=high,
         normal=_interpretation(part),
         moment=dated.when if "T" in (_time_of(resource) or "") else None,
+        alone=alone,
     )
 
 
@@ -435,7 +439,8 @@ _LOG_COPIES, _COPIES = "viral-load-log-copies", "viral-load-copies"
 
 
 def _converted(analyte: str, value: Decimal, quantity: Mapping[str, Any]) -> Decimal | Reason:
-    code, unit = _text(quantity.get("code")), _text(quantity.get("unit"))
+    code, unit = quantity.get("code"), quantity.get("unit")
+    code, unit = code if isinstance(code, str) else None, unit if isinstance(unit, str) else None
     if analyte not in _VIRUS_LOADS:
         return convert(analyte, value, code, unit)
     logarithm = convert(_LOG_COPIES, value, code, unit)

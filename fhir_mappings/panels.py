@@ -44,18 +44,19 @@ def own_results(pool: Pool) -> list[Result]:
     return found
 
 
-def results_of(pool: Pool, patient_id: str) -> Iterator[Result]:
+def results_of(pool: Pool, patient_id: str) -> list[Result]:
     """Every Observation of the pool, and every one contained in an Observation or a DiagnosticReport."""
-    yield from own_results(pool)
-    yield from contained_results(pool, patient_id)
+    found: list[Result] | None = pool.kept.get(f"results of {patient_id}")
+    if found is None:
+        found = [*own_results(pool), *contained_results(pool, patient_id)]
+        pool.kept[f"results of {patient_id}"] = found
+    return found
 
 
 def contained_results(pool: Pool, patient_id: str) -> Iterator[Result]:
     """The Observations inside another one or a DiagnosticReport."""
-    every = pool.by_type()
-    holders = [*every.get("Observation", ()), *every.get("DiagnosticReport", ())]
-    for holder in [holder for holder in holders if "contained" in holder]:
-        contained = holder["contained"]
+    for holder in pool.of("Observation", "DiagnosticReport"):
+        contained = holder.get("contained")
         for member in contained if isinstance(contained, list) else ():
             if isinstance(member, dict) and member.get("resourceType") == "Observation":
                 result = _inherited(member, holder, patient_id)

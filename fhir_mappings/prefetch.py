@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -260,8 +261,7 @@ class Pool:
             self._by_reference.setdefault(reference, resource)
 
     def of(self, *resource_types: str) -> Iterator[Resource]:
-        for kind in resource_types:
-            yield from self._by_type.get(kind, ())
+        return chain.from_iterable(self._by_type.get(kind, ()) for kind in resource_types)
 
     def by_type(self) -> Mapping[str, Sequence[Resource]]:
         return self._by_type

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 
@@ -93,7 +93,8 @@ def conclude(facts: Facts, drug: str, tables: Tables) -> Conclusion:
     draft = Draft("", drug, False, Form.ANY, False, _UNKNOWN_DOSE, facts["indication"], facts["jiaCategory"])
     selection = select(tables, drug, facts)
     tried = _try_tables(tables, drug, facts, "first") + _dose_table_rows(selection)
-    tried += _try_tables(tables, drug, facts, "after dose") + _try_tables(tables, drug, facts, "after last")
+    for stage in ("after dose", "after view", "after last"):
+        tried += _try_tables(tables, drug, facts, stage)
     findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not Outcome.CLEAR])
     dose, finding = _dose(draft, facts, selection, tried, _withheld_by(tried, findings, facts))
     findings = findings if finding is None else _joined([*findings, finding])
@@ -117,7 +118,8 @@ def watch(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Order
     """
     derived = _derived(record, draft, tables, policy)
     selection = select(tables, draft.drug, derived.facts)
-    return _partly(record, draft, tables, policy, lambda table: table.view, derived=derived, row=selection)
+    chosen = tables.only("view", lambda table: table.view)
+    return _partly(record, draft, tables, chosen, policy, derived=derived, row=selection)
 
 
 def _row_of_today(derived: Derived, selection: Selection) -> tuple[ReferenceDose, ...]:
@@ -132,35 +134,32 @@ def assess_beyond(record: Record, draft: Draft, tables: Tables, policy: Policy) 
     # A course that was stopped, or ended on an unknown day, concerns only what asks how long ago it was (A-39).
     running = course_of(draft.drug, record.orders, record.on, policy.restart_gap).running
     known = running is not None and not draft.stopped
-    return _partly(
-        record,
-        draft,
-        tables,
-        policy,
-        lambda table: table.beyond and (known or "daysSinceLastDose" in set(table.facts())),
+    chosen = tables.only(
+        ("beyond", known), lambda table: table.beyond and (known or "daysSinceLastDose" in set(table.facts()))
     )
+    return _partly(record, draft, tables, chosen, policy)
 
 
 def assess_ending(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
     """A draft that stops or pauses the drug: what the guideline says of withdrawal, and nothing of starting."""
-    return _partly(record, draft, tables, policy, lambda table: table.stage == "after last", every=True)
+    chosen = tables.only("ending", lambda table: table.stage == "after last")
+    return _partly(record, draft, tables, chosen, policy, every=True)
 
 
 def _partly(
     record: Record,
     draft: Draft,
     tables: Tables,
+    chosen: Tables,
     policy: Policy,
-    wanted: Callable[[Table], bool],
     *,
     every: bool = False,
     derived: Derived | None = None,
     row: Selection | None = None,
 ) -> OrderAssessment:
-    """The ``wanted`` tables alone; those about the running dose only where its ``row`` is given."""
+    """The ``chosen`` of the tables alone; those about the running dose only where its ``row`` is given."""
     derived = derived or _derived(record, draft, tables, policy)
     facts = derived.facts
-    chosen = Tables(tuple(table for table in tables.all if wanted(table)))
     tried = _try_tables(chosen, draft.drug, facts, "first")
     references: tuple[ReferenceDose, ...] = ()
     if row is not None:

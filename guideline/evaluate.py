@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from guideline.cells import Cell
+from guideline.cells import Cell, Choice
 from guideline.derive import DIFFER
 from guideline.facts import vocabulary
 from guideline.findings import Outcome
@@ -52,14 +52,14 @@ class Trial:
     """A row as it is tried, made ready once: most rows are ruled out by one condition, and need no more than that.
 
     ``applies`` is what table and row concern. ``conditions`` are the cells of which one alone rules the row out, each
-    with its fact and whether an old value may do so: those of ``applies`` and, where the row has one box, of that.
-    ``cleared`` is the outcome for each fact that may rule it out.
+    with its fact and whether an old value may do so: those of ``applies`` and, where the row has one box, of that. The
+    options of a choice stand beside its test. ``cleared`` is the outcome for each fact that may rule it out.
     """
 
     table: Table
     row: Row
     applies: Box
-    conditions: tuple[tuple[str, Callable[[Value], bool | None], bool], ...]
+    conditions: tuple[tuple[str, tuple[str, ...] | None, Callable[[Value], bool | None], bool], ...]
     cleared: Mapping[str, Tried]
 
 
@@ -78,20 +78,28 @@ def trials(tables: Tables, drug: str, stage: str) -> tuple[tuple[Table, tuple[Tr
 def trial(table: Table, row: Row) -> Trial:
     """One row made ready."""
     applies = {**table.applies, **row.applies}
-    conditions = [(name, cell.test, False) for name, cell in applies.items()]
+    cells = [(name, cell, False) for name, cell in applies.items()]
     if len(row.boxes) == 1:
-        conditions += [(name, cell.test, name in table.stale) for name, cell in row.boxes[0].items()]
+        cells += [(name, cell, name in table.stale) for name, cell in row.boxes[0].items()]
+    conditions = tuple(
+        (name, cell.options if isinstance(cell, Choice) else None, cell.test, may_be_old)
+        for name, cell, may_be_old in cells
+    )
     cleared = {
-        name: Tried(table, row, Outcome.CLEAR, Answer(False, decided_by=(name,))) for name, _, _ in conditions
+        name: Tried(table, row, Outcome.CLEAR, Answer(False, decided_by=(name,))) for name, _, _ in cells
     }
-    return Trial(table, row, applies, tuple(conditions), cleared)
+    return Trial(table, row, applies, conditions, cleared)
 
 
 def ruled_out(trial: Trial, facts: Facts) -> Tried | None:
     """The outcome of a row that one condition alone rules out; ``None`` where it has to be asked in full."""
-    for name, test, may_be_old in trial.conditions:
+    for name, options, test, may_be_old in trial.conditions:
         fact = facts.get(name)
-        if fact is None or isinstance(fact, Missing) or test(fact.value) is not False:
+        if fact is None or isinstance(fact, Missing):
+            continue
+        value = fact.value
+        # A choice of one word is the commonest condition by far, and asked without a call.
+        if value in options if options is not None and type(value) is str else test(value) is not False:
             continue
         if isinstance(fact, Known) or (may_be_old and not fact.expired):
             return trial.cleared[name]

@@ -139,6 +139,10 @@ class Tables:
     def of(self, drug: str) -> tuple[Table, ...]:
         return self.kept(("of", drug), lambda: tuple(table for table in self.all if drug in table.drugs))
 
+    def only(self, name: object, wanted: Callable[[Table], bool]) -> Tables:
+        """The tables that are ``wanted``, which must follow from ``name`` alone."""
+        return self.kept(("only", name), lambda: Tables(tuple(t for t in self.all if wanted(t))))
+
     def named(self, name: str) -> Table:
         return next(table for table in self.all if table.name == name)
 

@@ -184,7 +184,8 @@ class Shapes:
             found: Json = {"reference": self.chance.choice(REFERENCES)}
             return found | ({"display": self.chance.choice(WORDS)} if self.chance.random() < 0.2 else {})
         if kind == "SampledData":
-            return {"origin": {"value": 0}, "period": 10, "dimensions": 1, "data": "1 2 E"}
+            every = {"interval": 10, "intervalUnit": "ms"} if self.version == "R5" else {"period": 10}
+            return {"origin": {"value": 0}, "dimensions": 1, "data": "1 2 E", **every}
         if kind == "Coding" and self.chance.random() < 0.7:
             return dict(self.chance.choice(known_codes()))
         return self._made(kind, depth + 1)
@@ -197,7 +198,8 @@ class Shapes:
             except ValidationError as fault:
                 for error in fault.errors(include_input=False):
                     # A choice of which none is there is a fault of no one element.
-                    name = str(error["loc"][0]).removesuffix("__ext") if error["loc"] else "occurrenceString"
+                    unsaid = _NEEDED_CHOICES.get(resource["resourceType"], "")
+                    name = str(error["loc"][0]).removesuffix("__ext") if error["loc"] else unsaid
                     resource.pop(name, None)
                     resource.pop(f"_{name}", None)
                     plain = (
@@ -221,6 +223,11 @@ _PLAIN: Json = {
     "occurrenceString": "long ago",
 }
 """In the place of a needed element that came out broken."""
+_NEEDED_CHOICES = {
+    "Immunization": "occurrenceString",
+    "MedicationRequest": "medicationCodeableConcept",
+    "MedicationStatement": "medicationCodeableConcept",
+}
 _PLAIN_R5: Json = {
     "clinicalStatus": {"coding": [{"code": "active"}]},
     "medication": {"concept": _PLAIN["medicationCodeableConcept"]},

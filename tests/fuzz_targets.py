@@ -34,7 +34,8 @@ from cds_service.json_reader import (
     write_json,
 )
 from cds_service.jwks import Key, read_key
-from fhir_mappings.client import FetchPolicy, FhirClient, _place, _target
+from fhir_mappings.client import FetchPolicy, FhirClient
+from fhir_mappings.client.addresses import read_place, read_target
 from fhir_mappings.dosage import read_dose
 from fhir_mappings.products import Product, read_product
 from guideline.doses import DoseState, Form
@@ -226,7 +227,7 @@ def one_url(raw: bytes) -> None:
     """What the guard takes, two other parsers take for the same scheme, host and port; and only listed bases pass."""
     text = raw.decode("utf-8", "replace")
     with _in_time():
-        permitted, found = _CLIENT.permits(text), _place(text, 8192)
+        permitted, found = _CLIENT.permits(text), read_place(text, 8192)
     if permitted:
         assert found is not None
         assert any(f"{found[0].url}/".startswith(f"{base}/") for base in _BASES), text
@@ -241,10 +242,10 @@ def one_url(raw: bytes) -> None:
         )
         default = {"http": 80, "https": 443}[place.scheme]
         assert (other.port or default) == (third.port or default) == place.port
-        assert _place(place.url, 8192) == (place, ""), "canonical already"
-    root = _place(_BASES[0], 2048)
+        assert read_place(place.url, 8192) == (place, ""), "canonical already"
+    root = read_place(_BASES[0], 2048)
     assert root is not None
-    target = _target(root[0], text)
+    target = read_target(root[0], text)
     if target is not None:
         sent = parse_url(target.url)
         assert (sent.scheme, sent.host, sent.port) == ("https", "fhir.example.org", None)

@@ -79,6 +79,60 @@ def test_the_containers_publish_nginx_only() -> None:
     assert "USER 10001" in image and "--require-hashes" in image and "--demo" not in image
 
 
+def test_the_image_is_made_of_what_is_there_and_of_nothing_else() -> None:
+    """What a linter of Dockerfiles would ask; there is no engine here to build it with."""
+    root = DEPLOY.parent
+    lines = (DEPLOY / "Dockerfile").read_text("utf-8").replace("\\\n", " ").splitlines()
+    steps = [line.split(None, 1) for line in lines if line and not line.startswith("#")]
+    assert {word for word, _ in steps} <= {"FROM", "WORKDIR", "RUN", "COPY", "USER", "ENV", "EXPOSE", "STOPSIGNAL",
+                                           "HEALTHCHECK", "CMD"}  # fmt: skip
+    bases = [rest.split()[0] for word, rest in steps if word == "FROM"]
+    supported = {"3.11", "3.12", "3.13"}  # requires-python
+    assert all(base.startswith("python:") and base.split(":")[1].split("-")[0] in supported for base in bases)
+    ignored = (root / ".dockerignore").read_text("utf-8").splitlines()
+    assert "*" in ignored
+    for word, rest in steps:
+        if word == "COPY" and not rest.startswith("--from="):
+            for source in rest.split()[:-1]:
+                assert (root / source).exists() and f"!{source}" in ignored, source
+        if word == "RUN" and "pip install" in rest:
+            assert "--no-cache-dir" in rest and ("--require-hashes" in rest or "--no-deps" in rest)
+        if word in ("CMD", "HEALTHCHECK"):
+            assert "[" in rest, "without a shell, so that signals arrive"
+    assert [rest for word, rest in steps if word == "USER"] == ["10001"]
+    packages = {path.parent.name for path in root.glob("*/__init__.py")} - {"tests"}
+    assert packages <= {rest.split()[0] for word, rest in steps if word == "COPY"}
+
+
+def test_the_parts_of_the_compose_file_fit_together() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
+    services = compose["services"]
+    for name, service in services.items():
+        assert set(service) <= {"image", "build", "command", "ports", "volumes", "depends_on", "networks", "restart",
+                                "env_file", "environment", "read_only", "tmpfs", "cap_drop", "security_opt", "secrets",
+                                "stop_grace_period", "healthcheck"}, name  # fmt: skip
+        assert ("image" in service) != ("build" in service)
+        assert ":" in service.get("image", ":") and not service.get("image", "").endswith(":latest")
+        assert set(service["networks"]) <= set(compose["networks"])
+        assert set(service.get("secrets", ())) <= set(compose["secrets"])
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            assert source in compose["volumes"] or source.startswith("./")
+        for needed, how in service.get("depends_on", {}).items():
+            # The image of the service has its own check.
+            assert needed in services and how == {"condition": "service_healthy"}
+            assert "healthcheck" in services[needed] or "HEALTHCHECK" in (DEPLOY / "Dockerfile").read_text(
+                "utf-8"
+            )
+    nginx = services["nginx"]
+    targets = {volume.split(":")[1] for volume in nginx["volumes"]}
+    assert nginx["command"][2] in targets
+    assert any(f"ssl_certificate {target}/" in CONFIGURATION for target in targets)
+    assert services["service"]["read_only"] and services["service"]["cap_drop"] == ["ALL"]
+    assert compose["networks"]["back"] == {"internal": True}, "the store has no way out"
+    assert services["store"]["networks"] == ["back"]
+
+
 # --- with nginx -----------------------------------------------------------------------------------
 
 
@@ -212,7 +266,6 @@ def test_http_10_two_hundred_stalled_connections_do_not_stop_good_calls(tls_port
             start = time.monotonic()
             assert ask(tls_port, "GET", "/healthz")[0] == 200
             checks.append(time.monotonic() - start)
-        print("calls", sorted(calls)[18], "health", sorted(checks)[18])
         assert sorted(calls)[18] <= 0.5
         assert sorted(checks)[18] <= 0.2
     finally:

@@ -276,8 +276,8 @@ def test_names_are_in_lower_case_stand_once_and_mean_a_concept_of_the_tables() -
     path = Path(medicines.__file__).with_name("names.csv")
     with path.open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
-    names = [row["name"] for row in rows]
-    assert len(names) == len(set(names))
+    pairs = [(row["name"], row["concept"]) for row in rows]
+    assert len(pairs) == len(set(pairs))
     used = {concept for kind in vocabulary().values() for concept in kind.concepts}
     for row in rows:
         assert row["name"] == row["name"].lower().strip()

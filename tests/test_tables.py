@@ -219,7 +219,7 @@ FAULTS = [
         "      say: A dose.\n      say: Twice.",
         'x.yaml, line 27: "say" stands twice',
     ),
-    ("not YAML", "- table: X-DOSE", "- table: [X-DOSE", "x.yaml: not readable as YAML"),
+    ("not YAML", "- table: X-DOSE", "- table: [X-DOSE", "x.yaml, line 2: not readable as YAML"),
     (
         "unknown id",
         "id: TOFA-DOSE-02",
