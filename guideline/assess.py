@@ -123,10 +123,12 @@ def watch(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Order
 
 
 def _row_of_today(derived: Derived, selection: Selection) -> tuple[ReferenceDose, ...]:
-    if selection.row is None or selection.regimen is None or selection.outside:
-        return ()
-    each = per_kg(selection.regimen, derived.facts["weight"])
-    return (ReferenceDose(selection.row.id, "The guideline's row today", selection.regimen, each),)
+    found = [] if selection.outside else [(selection.row, selection.regimen)]
+    return tuple(
+        ReferenceDose(row.id, "The guideline's row today", regimen, per_kg(regimen, derived.facts["weight"]))
+        for row, regimen in found
+        if row is not None and regimen is not None
+    )
 
 
 def assess_beyond(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:

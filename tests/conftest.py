@@ -26,7 +26,7 @@ from cds_service.store.keys import read_keys
 from cds_service.store.spool import Spool
 from cds_service.store.store import Store
 
-settings.register_profile("quick", max_examples=30, deadline=None, derandomize=True)
+settings.register_profile("quick", max_examples=20, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=500, deadline=None)
 settings.load_profile("quick")
 
