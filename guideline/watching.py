@@ -52,18 +52,15 @@ def watch_facts(
     return found
 
 
-_MEASURED = (Reason.UNUSABLE_UNIT, Reason.UNREADABLE, Reason.IMPLAUSIBLE, Reason.COMPARATOR)
-"""Why a result that is there cannot be used."""
-
-
 def bk_concern(facts: Mapping[str, Fact]) -> Fact:
-    """Whether the rows on BK load concern this child (A-03): a load was measured, or one is due and lacking.
+    """Whether the rows on BK load concern this child (A-03): a load was or may have been measured, or is due and lacking.
 
-    A load on record counts in any indication and at a start too; where none is on record, only the children who are
-    to be screened are asked for one, and not before it is due or there are signs of renal involvement.
+    A load on record counts in any indication and at a start too, so one that cannot be used, failed or did not come
+    is told as such for every child (ruling 18). Where the record answered and has none, only the children who are to
+    be screened are asked for one, and not before it is due or there are signs of renal involvement.
     """
     load = facts["bkBloodLoad"]
-    if not isinstance(load, Missing) or any(cause.reason in _MEASURED for cause in load.causes):
+    if not isinstance(load, Missing) or any(cause.reason is not Reason.ABSENT for cause in load.causes):
         return Known(YES)
     indication = facts["indication"]
     screened = h.any_of(

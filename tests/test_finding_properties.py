@@ -54,7 +54,6 @@ BESIDE_OTHERS = {
     "WITH-01": "it stands beside an instruction to interrupt, and that is told as not assessed",
     "TOFA-DOSE-09": "it stands beside the dose for the weight, and that is told as not assessed",
 }
-SCREENED = {"BK-02", "BARI-MON-08"}
 
 
 def losses(record: Record) -> Iterator[tuple[str, Record]]:
@@ -96,11 +95,7 @@ def silenced(example: Example, record: Record, before: Iterable[str]) -> set[str
     return {
         name
         for name in before
-        if name not in after
-        and name not in BESIDE_OTHERS
-        and not speaks_for(name) & set(after)
-        # Of children whom nobody screens (JIA and JDM without a high dose, A-03) a load counts, and none is asked for.
-        and (not name.startswith("BK-") or SCREENED & set(after))
+        if name not in after and name not in BESIDE_OTHERS and not speaks_for(name) & set(after)
     }
 
 
