@@ -16,7 +16,7 @@ import msgspec
 from cards.build import NewRequest, Occasion, not_checked_card
 from cards.model import Card
 from cds_service.envelope import HookCall
-from cds_service.errors import CannotAnswer, TooLarge
+from cds_service.errors import CannotAnswer, Refusal, TooLarge
 from cds_service.runtime import Runtime
 from cds_service.services import SERVICES
 from cds_service.supply import Source, supplies_of
@@ -188,10 +188,13 @@ def _is_same(supplies: dict[str, Supply], before: dict[str, Supply]) -> bool:
 
 @contextmanager
 def visible_failure(order: str | None, cards: list[Card], occasion: Occasion) -> Iterator[None]:
-    """A fault of ours inside a good request becomes a card: the prescriber must see that nothing was checked."""
+    """A fault of ours inside a good request becomes a card: the prescriber must see that nothing was checked.
+
+    What is meant for the client (a 412, a 413) goes on to it.
+    """
     try:
         yield
-    except CannotAnswer:
+    except Refusal:
         raise
     except Exception as fault:
         where = traceback.extract_tb(fault.__traceback__)[-1]

@@ -43,11 +43,11 @@ def respond(call: HookCall, runtime: Runtime) -> Answer:
 
 def _orders(call: HookCall, runtime: Runtime, occasion: Occasion, steps: Steps) -> list[Card]:
     """The order hooks. Nothing drafted that concerns this guideline: no card."""
-    concern = concern_of(call, runtime)
     cards: list[Card] = []
-    if not concern.orders and not concern.others:
-        return cards
     with visible_failure(None, cards, occasion):
+        concern = concern_of(call, runtime)
+        if not concern.orders and not concern.others:
+            return cards
         case = read_case(call, runtime, concern, occasion.as_of, steps)
         for order in concern.orders:
             with visible_failure(order.reference, cards, occasion):

@@ -338,6 +338,17 @@ def test_a_failure_of_ours_is_a_visible_card(monkeypatch: pytest.MonkeyPatch) ->
     assert "zq9x" not in str(card)
 
 
+def test_a_failure_before_the_drafts_are_known_is_a_visible_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("zq9x is a name of the child")
+
+    monkeypatch.setattr("cds_service.pipeline.concern_of", broken)
+    (card,) = ask(draft("tofacitinib", 4))
+    assert card["indicator"] == "warning"
+    assert "failed inside the service" in card["detail"]
+    assert "zq9x" not in str(card)
+
+
 def test_a_running_treatment_with_unknown_medicines_is_told() -> None:
     data = prefetch_of() | {"medicationRequests": outcome()}
     request = hook_request([], data) | {"hook": "patient-view"}
