@@ -255,7 +255,9 @@ def _is_date_time(value: object) -> bool:
 
 
 def _is_integer(_checker: object, value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Also ``300.0``, as JSON Schema has it (2020-12, validation, 6.1.1)."""
+    whole = isinstance(value, int) or (isinstance(value, Decimal) and value == value.to_integral_value())
+    return whole and not isinstance(value, bool)
 
 
 def _is_number(_checker: object, value: object) -> bool:

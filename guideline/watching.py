@@ -53,7 +53,7 @@ def watch_facts(
 
 
 def bk_concern(facts: Mapping[str, Fact]) -> Fact:
-    """Whether the rows on BK load concern this child (A-03): a load was or may have been measured, or is due and lacking.
+    """Whether the rows on BK load concern this child (A-03): a load is or may be on record, or is due and lacking.
 
     A load on record counts in any indication and at a start too, so one that cannot be used, failed or did not come
     is told as such for every child (ruling 18). Where the record answered and has none, only the children who are to

@@ -224,6 +224,13 @@ def test_an_incomplete_or_malformed_authorization(field: str, authorization: obj
     assert "invented-token" not in issues[0].diagnostics
 
 
+def test_a_whole_number_may_be_written_with_a_fraction_of_nothing() -> None:
+    authorization = AUTHORIZATION | {"expires_in": Decimal("300.0")}
+    body = request_of("jaki-patient-view") | {"fhirServer": "https://fhir.example.org"}
+    read = call("jaki-patient-view", body | {"fhirAuthorization": authorization})
+    assert read.fhir_authorization == authorization
+
+
 @pytest.mark.parametrize("patient", ["{}", "Patient/{}"])
 def test_a_token_of_the_patient(patient: str) -> None:
     body = request_of("jaki-patient-view") | {"fhirServer": "https://fhir.example.org"}
