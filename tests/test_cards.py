@@ -400,7 +400,6 @@ def test_a_summary_counts_lines_and_not_statements() -> None:
 
 
 def test_a_child_outside_a_row_is_sent_to_the_tertiary_team() -> None:
-    infant = ask(
-        draft("baricitinib", 2, 3), birth="2024-02-14", weight="9.9", conditions=[SAVI], creatinine="30"
-    )
-    assert "Tertiary advice" in texts(infant)
+    small: Json = {"birth": "2024-02-14", "weight": "9.9", "height": "82", "creatinine": "20"}
+    found = ask(draft("baricitinib", 2, 3), conditions=[SAVI], **small)
+    assert "Tertiary advice; from 18 years adult guidance." in texts(found)
