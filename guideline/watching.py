@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 from itertools import pairwise
@@ -11,10 +11,10 @@ from guideline import history as h
 from guideline.derive import NO, YES, Course
 from guideline.facts import vocabulary
 from guideline.policy import Policy
-from guideline.record import Draft, Record
+from guideline.record import Draft, Record, RecordedOrder
 from guideline.schedule import NOT_DUE, schedule_facts
 from guideline.tables import Tables
-from guideline.values import Cause, Doubtful, Fact, Interval, Known, Missing, Reason
+from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
 
 Facts = dict[str, Fact]
 _BASELINE = ("haemoglobin", "neutrophils", "lymphocytes", "alt", "ast", "bilirubin", "creatinine")
@@ -48,6 +48,7 @@ def watch_facts(
     found["egfrMissing"] = h.lacking(facts, ("creatinine", "height"))
     escalates = draft.drug == "baricitinib" and facts["indication"] != Known("jia")
     clock = clock_of(record, draft.drug, course, escalates=escalates)
+    found["countedFrom"] = counted_from(record, draft.drug, course, clock, escalates=escalates)
     found |= schedule_facts(record, draft.drug, course, clock, policy)
     return found
 
@@ -86,17 +87,30 @@ def clock_of(record: Record, drug: str, course: Course, *, escalates: bool) -> d
     """
     if course.running is None or course.start is None or not escalates:
         return course.start
-    own = sorted(
-        (o for o in record.orders if o.drug == drug and o.start is not None and o.start <= record.on),
-        key=lambda o: o.start or date.min,
-    )
     clock = course.start
-    for before, after in pairwise(own):
+    for before, after in _changes(record, drug):
         if before.dose.regimen is None or after.dose.regimen is None or after.start is None:
             continue
         if after.dose.regimen.mg_per_day > before.dose.regimen.mg_per_day:
             clock = max(clock, after.start)
     return clock
+
+
+def _changes(record: Record, drug: str) -> Iterator[tuple[RecordedOrder, RecordedOrder]]:
+    """Each order of the drug with the one after it, by their first days."""
+    own = (o for o in record.orders if o.drug == drug and o.start is not None and o.start <= record.on)
+    return pairwise(sorted(own, key=lambda o: o.start or date.min))
+
+
+def counted_from(record: Record, drug: str, course: Course, clock: date | None, *, escalates: bool) -> Fact:
+    """What the weeks count from, ``start`` or ``escalation``; missing where a dose of the course can't be read."""
+    if clock is not None and clock != course.start:
+        return Known("escalation", (Evidence("monitoring", "weeks counted from the escalation", on=clock),))
+    if course.running is not None and escalates:
+        pairs = [pair for pair in _changes(record, drug) if pair[1].start != course.start]
+        if any(order.dose.regimen is None for pair in pairs for order in pair):
+            return Missing.of("medications", Reason.UNREADABLE, "a dose of the course could not be read")
+    return Known("start")
 
 
 def _answers(record: Record, policy: Policy) -> Facts:
