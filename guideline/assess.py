@@ -29,8 +29,9 @@ from guideline.evaluate import (
     Facts,
     Tried,
     ask_applies,
+    ask_at_once,
+    ask_known,
     ask_row,
-    ruled_out,
     trials,
     unique,
 )
@@ -265,11 +266,15 @@ def _weight_at_running_start(derived: Derived, record: Record) -> Fact | None:
 
 def _try_tables(tables: Tables, drug: str, facts: Facts, stage: str) -> list[Tried]:
     found: list[Tried] = []
-    for table, rows in trials(tables, drug, stage):
-        unknown = False
+    for trial in trials(tables, drug, stage):
+        of_table = ask_known(trial.conditions, facts)
+        if of_table:
+            found += trial.cleared[of_table]
+            continue
+        table, unknown = trial.table, False
         begin = len(found)
-        for row in rows:
-            tried = ruled_out(row, facts)
+        for row in trial.rows:
+            tried = ask_at_once(row, facts, of_table)
             if tried is None:
                 tried = _try_row(table, row.row, facts)
                 unknown = unknown or tried.outcome is _CANNOT_ASSESS
