@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
+from functools import cache
 
 import msgspec
 
-from guideline.derive import NO, YES, Derived, course_of, egfr_below_floor, egfr_sum, facts_of
+from guideline import derive, dosing, watching
+from guideline.derive import NO, YES, OrderFacts, Rule, course_of, egfr_sum
 from guideline.doses import DoseState, Form, OrderedDose
 from guideline.dosing import (
     Selection,
-    band_crossed,
     check_facts,
     dose_tables,
-    egfr_crossed,
-    high_dose,
     per_kg,
-    phase_facts,
     reference_doses,
     running_total,
     select,
@@ -48,12 +46,11 @@ from guideline.findings import (
     Trace,
 )
 from guideline.policy import Policy
-from guideline.record import Draft, Reading, Record
+from guideline.record import Draft, Record
 from guideline.schedule import due_dates
 from guideline.sign_off import signed
 from guideline.tables import Row, Table, Tables
 from guideline.values import Doubtful, Fact, Known, Missing, Reason
-from guideline.watching import bk_concern, watch_facts
 
 # A member looked up in its enumeration costs ten times what a name of the module does; these are asked at each row.
 _HIT, _CLEAR, _CANNOT_ASSESS = Outcome.HIT, Outcome.CLEAR, Outcome.CANNOT_ASSESS
@@ -61,17 +58,16 @@ _HIT, _CLEAR, _CANNOT_ASSESS = Outcome.HIT, Outcome.CLEAR, Outcome.CANNOT_ASSESS
 
 def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
     """Everything that the guideline says of one drafted order of a JAK inhibitor."""
-    derived = _derived(record, draft, tables, policy)
-    facts = derived.facts
+    facts = OrderFacts(record, draft, tables, policy, rules())
     selection = select(tables, draft.drug, facts)
     tried = _try_tables(tables, draft.drug, facts, "first")
     tried += _dose_table_rows(selection)
     hits = [t.row for t in tried if t.outcome is _HIT]
     no_row = any(row.withholds == "row" for row in hits)
     reduced = any(_asks_for_less(row) for row in hits)
-    facts = {**facts, **check_facts(derived, draft, tables, selection, no_row=no_row, reduced=reduced)}
+    facts |= check_facts(facts, selection, no_row=no_row, reduced=reduced)
     tried += _try_tables(tables, draft.drug, facts, "after dose")
-    facts = {**facts, "interruption": _interruption(tried, draft, running_total(derived.course))}
+    facts["interruption"] = _interruption(tried, draft, running_total(facts.course))
     tried += _try_tables(tables, draft.drug, facts, "after last")
     dates = due_dates(draft.drug, record.on, policy)
     told = [t for t in tried if t.outcome is not _CLEAR]
@@ -81,8 +77,14 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
     if dose_finding is not None:
         findings = _joined([*findings, dose_finding])
     crossed = _is(facts["egfrCrossed"], YES)
-    references = reference_doses(derived, draft, tables, selection, crossed)
+    references = reference_doses(facts, selection, crossed)
     return _assessment(record, draft, tables, facts, tried, findings, dose, references, withheld)
+
+
+@cache
+def rules() -> Mapping[str, Rule]:
+    """How every fact is made that does not depend on the dose row or on other rows."""
+    return {**derive.rules(), **dosing.rules(), **watching.rules()}
 
 
 def conclude(facts: Facts, drug: str, tables: Tables) -> Conclusion:
@@ -117,16 +119,14 @@ def watch(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Order
     what they say only what a clinician should act on or know is unchecked. Where the running dose is not that of the
     row, the row of today's age, weight and eGFR is given as text.
     """
-    derived = _derived(record, draft, tables, policy)
-    selection = select(tables, draft.drug, derived.facts)
     chosen = tables.only("view", lambda table: table.view)
-    return _partly(record, draft, tables, chosen, policy, derived=derived, row=selection)
+    return _partly(record, draft, tables, chosen, policy, running=True)
 
 
-def _row_of_today(derived: Derived, selection: Selection) -> tuple[ReferenceDose, ...]:
+def _row_of_today(facts: Facts, selection: Selection) -> tuple[ReferenceDose, ...]:
     found = [] if selection.outside else [(selection.row, selection.regimen)]
     return tuple(
-        ReferenceDose(row.id, "The guideline's row today", regimen, per_kg(regimen, derived.facts["weight"]))
+        ReferenceDose(row.id, "The guideline's row today", regimen, per_kg(regimen, facts["weight"]))
         for row, regimen in found
         if row is not None and regimen is not None
     )
@@ -157,26 +157,25 @@ def _partly(
     policy: Policy,
     *,
     every: bool = False,
-    derived: Derived | None = None,
-    row: Selection | None = None,
+    running: bool = False,
 ) -> OrderAssessment:
-    """The ``chosen`` of the tables alone; those about the running dose only where its ``row`` is given."""
-    derived = derived or _derived(record, draft, tables, policy)
-    facts = derived.facts
+    """The ``chosen`` of the tables alone; those about the dose of a treatment only where it is ``running``."""
+    facts = OrderFacts(record, draft, tables, policy, rules())
     tried = _try_tables(chosen, draft.drug, facts, "first")
     references: tuple[ReferenceDose, ...] = ()
-    if row is not None:
+    if running:
+        row = select(tables, draft.drug, facts)
         no_row = any(t.outcome is Outcome.HIT for t in _rows_that_bar(tables, draft.drug, facts))
         reduced = any(t.outcome is Outcome.HIT and _asks_for_less(t.row) for t in tried)
-        facts = {**facts, **check_facts(derived, draft, tables, row, no_row=no_row, reduced=reduced)}
+        facts |= check_facts(facts, row, no_row=no_row, reduced=reduced)
         if isinstance(facts["verdict"], Known) and row.answer is not None:
             # No dose card shows what chose the row, so that the finding has to.
             facts["verdict"] = msgspec.structs.replace(facts["verdict"], evidence=row.answer.evidence)
         compared = _try_tables(chosen, draft.drug, facts, "after view")
         tried += compared
         if any(t.outcome is Outcome.HIT for t in compared):
-            references = _row_of_today(derived, row)
-    facts = {**facts, "interruption": _interruption(tried, draft, running_total(derived.course))}
+            references = _row_of_today(facts, row)
+    facts["interruption"] = _interruption(tried, draft, running_total(facts.course))
     tried += _try_tables(chosen, draft.drug, facts, "after last")
     findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not _CLEAR])
     worth = tuple(f for f in findings if every or _matters(f))
@@ -199,7 +198,7 @@ def _assessment(
     record: Record,
     draft: Draft,
     tables: Tables,
-    facts: Facts,
+    facts: OrderFacts,
     tried: list[Tried],
     findings: tuple[Finding, ...],
     dose: DoseAdvice | None,
@@ -217,7 +216,7 @@ def _assessment(
         withheld_by=withheld,
         egfr=egfr_sum(facts["egfr"]) if draft.drug == "baricitinib" else None,
         notes=(*record.notes, *draft.notes),
-        facts=facts,
+        all_facts=facts.complete,
         trace=lambda: _traces(tried, tables, draft.drug, facts),
     )
 
@@ -232,33 +231,8 @@ def _interruption(tried: list[Tried], draft: Draft, running: Decimal | None) -> 
     )
 
 
-def _derived(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Derived:
-    derived = facts_of(record, draft, policy, tables.limits_of("egfr", "egfrLowest"))
-    facts = derived.facts
-    # What looks at the running order: phase, schedule, and what has crossed a limit since.
-    facts |= phase_facts(derived, draft, tables)
-    facts["egfrCrossed"] = egfr_crossed(derived, tables)
-    facts["bandCrossed"] = band_crossed(derived, draft, tables, _weight_at_running_start(derived, record))
-    facts["egfrBelowFloor"] = egfr_below_floor(
-        facts["egfrLowest"], tables.limits_in("REN-BARI", "egfrLowest")
-    )
-    facts |= watch_facts(record, facts, draft, derived.course, policy, tables)
-    facts["highDose"] = high_dose(derived, draft, tables)
-    facts["bkConcern"] = bk_concern(facts)
-    return derived
-
-
 def _is(fact: Fact, value: str) -> bool:
     return not isinstance(fact, Missing) and fact.value == value
-
-
-def _weight_at_running_start(derived: Derived, record: Record) -> Fact | None:
-    running, series = derived.course.running, record.series.get("weight")
-    if running is None or running.start is None or series is None:
-        return None
-    start = running.start
-    reading = next((r for r in series if isinstance(r, Reading) and r.on <= start), None)
-    return None if reading is None else Known(reading.value)
 
 
 # --- trying the rows ------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from guideline.tables import Box, Row, Table, Tables
 from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Reason, Value
 
 Facts = Mapping[str, Fact]
+"""Facts by name; one that nobody supplied raises ``KeyError``. Some are worked out when they are asked for: only
+``facts[name]`` finds them all."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -136,7 +138,11 @@ def ask_known(conditions: Conditions, facts: Facts) -> str | None:
     """
     said: str | None = HOLDS
     for name, options, test, may_be_old in conditions:
-        fact = facts.get(name)
+        try:
+            fact = facts[name]
+        except KeyError:
+            said = None
+            continue
         if type(fact) is Known:
             value = fact.value
             # A choice is the commonest condition by far, and asked without a call.
@@ -184,8 +190,9 @@ def ask_cell(name: str, cell: Cell, facts: Facts, stale: str | None, *, caution:
     A doubtful value may say yes where ``caution`` asks for it (a warning), but never no, and neither where a dose
     is chosen; ``stale`` lets it say both.
     """
-    fact = facts.get(name)
-    if fact is None:
+    try:
+        fact = facts[name]
+    except KeyError:
         return Answer(None, (Cause(vocabulary()[name].named, Reason.NOT_SUPPLIED),), decided_by=(name,))
     if isinstance(fact, Missing):
         return Answer(None, fact.causes, fact.evidence, decided_by=(name,))

@@ -14,6 +14,7 @@ from guideline.derive import (
     NO,
     YES,
     Course,
+    flag,
     inside_range,
     newest,
     note_on,
@@ -41,10 +42,6 @@ def any_of(facts: Iterable[Fact]) -> Fact:
         return doubtful_yes[0]
     causes = tuple(dict.fromkeys(c for f in facts if not isinstance(f, Known) for c in f.causes))
     return Missing(causes) if causes else Known(NO)
-
-
-def flag(value: bool, evidence: tuple[Evidence, ...] = ()) -> Fact:
-    return Known(YES if value else NO, evidence)
 
 
 def is_yes(fact: Fact) -> bool:
