@@ -35,6 +35,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 _ALWAYS = Answer(True)
+_HIT, _CLEAR = Outcome.HIT, Outcome.CLEAR
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -125,7 +126,7 @@ def _conditions(box: Box, stale: Mapping[str, str]) -> Conditions:
 
 
 def _cleared(table: Table, row: Row, by: tuple[str, ...]) -> Tried:
-    return Tried(table, row, Outcome.CLEAR, Answer(False, decided_by=by))
+    return Tried(table, row, _CLEAR, Answer(False, decided_by=by))
 
 
 HOLDS = ""
@@ -181,7 +182,7 @@ def ask_at_once(trial: Trial, facts: Facts, of_table: str | None) -> Tried | Non
         evidence = facts[names[0]].evidence
     else:
         evidence = unique(datum for name in names for datum in facts[name].evidence)
-    return Tried(trial.table, trial.row, Outcome.HIT, Answer(True, (), evidence, (), names))
+    return Tried(trial.table, trial.row, _HIT, Answer(True, (), evidence, (), names))
 
 
 def ask_cell(name: str, cell: Cell, facts: Facts, stale: str | None, *, caution: bool = True) -> Answer:
