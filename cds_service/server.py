@@ -143,6 +143,7 @@ class Server(BaseApplication):
             "logger_class": ServerLog,
             "when_ready": lambda _arbiter: self._say_ready(),
             "post_fork": lambda _arbiter, worker: self._use_row(worker.age),
+            "child_exit": lambda _arbiter, worker: self._leave_row(worker.age),
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -171,3 +172,7 @@ class Server(BaseApplication):
     def _use_row(self, worker: int) -> None:
         if self._metrics is not None:
             self._metrics.use_row(worker)
+
+    def _leave_row(self, worker: int) -> None:
+        if self._metrics is not None:
+            self._metrics.leave_row(worker)
