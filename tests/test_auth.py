@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
+import os
 import random
 import re
+import signal
 import sqlite3
 import statistics
 import threading
@@ -560,6 +563,87 @@ def test_auth_4_a_flood_of_unknown_key_ids_causes_one_fetch_a_minute(guard: Repl
     assert accepts(door, token()), "the flood must not harm the good key"
     assert not accepts(door, token(private=EC_OTHER)), "nor does a bad signature cause more fetches"
     assert server.calls == 2
+
+
+def in_a_worker(work: Callable[[], bool]) -> int:
+    """Forks as the server does; gives the number of the process, which ends with 0 if the work came out true."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with contextlib.suppress(BaseException):
+            code = 0 if work() else 1
+        os._exit(code)
+    return child
+
+
+def came_out_true(*workers: int) -> list[bool]:
+    return [os.waitpid(worker, 0)[1] == 0 for worker in workers]
+
+
+def test_auth_4_all_workers_of_a_service_share_one_fetch_a_minute(guard: ReplayGuard, tmp_path: Path) -> None:
+    calls, served = tmp_path / "calls", tmp_path / "served"
+    served.write_text(json.dumps({"keys": [EC_JWK]}))
+
+    def fetch() -> object:
+        with calls.open("a") as file:
+            file.write("x")
+        time.sleep(0.05)
+        return json.loads(served.read_text()) if served.exists() else None
+
+    ticks = Clock(1000.0)
+    client = client_of(keys={}, jwks_url="https://ehr.example.org/jwks", fetch_keys=fetch)
+    door = Door([client], guard, ticks=ticks)
+    good, forged = token(), [token(kid=f"forged-{n}/+=") for n in range(25)] * 10
+
+    def work() -> bool:
+        return accepts(door, good) and not any(accepts(door, text) for text in forged)
+
+    assert all(came_out_true(*[in_a_worker(work) for _ in range(4)])), "1,000 forged tokens over four workers"
+    assert calls.read_text() == "x"
+
+    # The client rotates; one worker fetches, and another has the key a moment later though it may not fetch.
+    served.write_text(json.dumps({"keys": [EC_OTHER_JWK | {"kid": "new"}]}))
+    rotated = token(private=EC_OTHER, kid="new")
+    assert not accepts(door, rotated)
+    ticks.now += 60
+    assert came_out_true(in_a_worker(lambda: accepts(door, rotated))) == [True]
+    served.unlink()
+    assert accepts(door, rotated)
+    assert not accepts(door, good), "the old key is gone here too"
+    assert calls.read_text() == "xx"
+    ticks.now += 3600
+    assert came_out_true(in_a_worker(lambda: accepts(door, rotated))) == [True], (
+        "a new worker during an outage"
+    )
+
+
+def test_auth_4_a_worker_killed_while_it_fetches_holds_up_no_other(guard: ReplayGuard) -> None:
+    def fetch() -> object:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"keys": [EC_JWK]}
+
+    parent, ticks = os.getpid(), Clock(1000.0)
+    client = client_of(keys={}, jwks_url="https://ehr.example.org/jwks", fetch_keys=fetch)
+    door = Door([client], guard, ticks=ticks)
+    assert came_out_true(in_a_worker(lambda: accepts(door, token()))) == [False]
+    ticks.now += 60
+    assert accepts(door, token())
+
+
+def test_a_full_disk_costs_the_other_workers_the_set_and_nobody_a_call(
+    guard: ReplayGuard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    server = KeyServer([EC_JWK])
+    door = door_by_url(guard, server, Clock())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", full)
+        assert accepts(door, token())
+    assert accepts(door, token())
+    assert server.calls == 1
 
 
 def test_auth_5_a_key_set_that_cannot_be_had_for_a_day_refuses_nobody(guard: ReplayGuard) -> None:
