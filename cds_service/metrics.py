@@ -118,7 +118,7 @@ class Metrics(Collector):
         self._cells[self._row * self._width + self._columns[_USED]] = 1
 
     def leave_row(self, worker: int) -> None:
-        """Called when a worker has ended, killed or not: what it counted stays, but it leaves nothing alone any more."""
+        """Called when a worker has ended, killed or not: what it counted stays, it leaves nothing alone any more."""
         row = worker % ROWS * self._width
         for client in self._clients:
             self._cells[row + self._columns[_OPEN, client]] = 0

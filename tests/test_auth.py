@@ -814,17 +814,20 @@ def test_auth_7_the_configured_jku_is_accepted(guard: ReplayGuard) -> None:
 
 @pytest.mark.slow
 def test_auth_8_a_check_takes_a_millisecond_at_most(guard: ReplayGuard) -> None:
-    """The processor's time, since other work on the machine is not ours."""
+    """p95, by the clock on the wall and in time of the processor; the best of ten rounds, for other work runs here."""
     door, text = Door([client_of()], guard), token()
-    rounds = []
-    for _ in range(5):
-        times = []
-        for _ in range(200):
-            start = time.thread_time()
-            door.verify(text, [SERVICE])
-            times.append(time.thread_time() - start)
-        rounds.append(statistics.quantiles(times, n=20)[-1])
-    assert min(rounds) <= 0.001
+    rounds: dict[Callable[[], float], list[float]] = {time.perf_counter: [], time.thread_time: []}
+    for _ in range(10):
+        for clock, found in rounds.items():
+            times = []
+            for _ in range(200):
+                start = clock()
+                door.verify(text, [SERVICE])
+                times.append(clock() - start)
+            found.append(statistics.quantiles(times, n=20)[-1])
+    for clock, found in rounds.items():
+        print(f"AUTH-8: {clock.__name__}: p95 {min(found) * 1e6:.0f} us")
+        assert min(found) <= 0.001
 
 
 # --- AUTH-9 ---------------------------------------------------------------------------------------
