@@ -26,8 +26,7 @@ from cds_service.settings import Settings
 from cds_service.store.store import Store
 
 GRACEFUL_SECONDS = 15
-_COLLECT_EVERY = (50_000, 20, 50)
-"""Objects made since the last look for cycles, and looks of each generation before one of the next."""
+_COLLECT_SECONDS = 1.0
 HEADER_SECONDS = 6.0
 _MALFORMED = {
     errors.LimitRequestLine: (HTTPStatus.REQUEST_URI_TOO_LONG, "too-long", "The address is too long."),
@@ -56,6 +55,7 @@ class Worker(ThreadWorker):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._awaited: dict[Any, float] = {}
+        self._collected = 0.0
 
     def handle(self, conn: Any) -> Any:
         self._awaited[conn] = time.monotonic()
@@ -69,12 +69,15 @@ class Worker(ThreadWorker):
         return super().handle_request(req, conn)
 
     def notify(self) -> None:
-        """Called about once a second: gives up on clients that do not finish their header.
+        """Called about once a second: gives up on clients that do not finish their header, and collects cycles.
 
         gunicorn would wait for ever, one thread for each of them.
         """
         super().notify()
         now = time.monotonic()
+        if now - self._collected > _COLLECT_SECONDS:  # under load it is called far more often
+            gc.collect()
+            self._collected = time.monotonic()
         for conn, since in list(self._awaited.items()):
             if now - since > HEADER_SECONDS:
                 with contextlib.suppress(OSError):
@@ -160,8 +163,9 @@ class Server(BaseApplication):
         # What was loaded lives as long as the process: the collector need never look at it again.
         gc.collect()
         gc.freeze()
-        # What a call makes is nearly all without cycles; looking for them each 700 objects would cost a tenth of it.
-        gc.set_threshold(*_COLLECT_EVERY)
+        # What a call makes is nearly all without cycles. To look for them by the number of its objects would come in
+        # the middle of every large call, and cost a tenth of it; the workers look beside the calls.
+        gc.disable()
         return app
 
     def _say_ready(self) -> None:

@@ -64,13 +64,12 @@ def concepts_in(concept: object) -> frozenset[str]:
     """Every concept that the codings stand for; an excluded look-alike is none."""
     if concept is None:
         return _NOTHING
-    if isinstance(concept, dict) and isinstance(listed := concept.get("coding"), list) and len(listed) == 1:
-        # By far the most: one coding, whose concepts are known already.
-        coding = listed[0]
-        if isinstance(coding, dict):
-            system, code = coding.get("system"), coding.get("code")
-            if isinstance(system, str) and isinstance(code, str):
-                return _concepts(system[:LONGEST_SYSTEM], code) if len(code) <= LONGEST_CODE else _NOTHING
+    # By far the most have one coding, whose concepts are known already. (JSON has no subclasses.)
+    listed = concept.get("coding") if type(concept) is dict else None
+    if type(listed) is list and len(listed) == 1 and type(coding := listed[0]) is dict:
+        system, code = coding.get("system"), coding.get("code")
+        if type(system) is str and type(code) is str and len(code) <= LONGEST_CODE:
+            return _concepts(system if len(system) <= LONGEST_SYSTEM else system[:LONGEST_SYSTEM], code)
     found = _NOTHING
     for system, code in codings(concept):
         found |= _concepts(system[:LONGEST_SYSTEM], code)

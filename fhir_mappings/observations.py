@@ -15,6 +15,8 @@ from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
+import msgspec
+
 from fhir_mappings.answers import meaning_of
 from fhir_mappings.elements import (
     FIRST_DAY,
@@ -47,7 +49,7 @@ _LATEST_ZONE = timedelta(days=1)
 """A result dated tomorrow by its own clock may be today's in UTC; later ones are faults."""
 
 
-class _Found(NamedTuple):
+class _Found(msgspec.Struct, frozen=True, gc=False):
     """One result before it is read, and the part of it (itself or a component) that holds the analyte."""
 
     result: Result
@@ -186,11 +188,23 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
     by_fact: dict[str, list[_Found]] = {}
     not_final: list[str] = []
     unknown: list[Result] = []
+    plainly = {"reference": f"Patient/{patient_id}"}  # as nearly all name their subject
     for result in results_of(pool, patient_id):
-        resource = result.resource
-        wanted = _facts_of(result.concepts)
+        resource, concepts = result.resource, result.concepts
+        wanted = _facts_of(concepts)
+        if (
+            wanted
+            and resource.get("status") == "final"
+            and resource.get("subject") == plainly
+            and "component" not in resource
+            and not concepts & _SPECIMEN_UNSAID
+        ):
+            # By far the most: nothing more to ask, and no list of parts to make.
+            for fact in wanted:
+                by_fact.setdefault(fact, []).append(_Found(result, resource))
+            continue
         found = [(fact, resource) for fact in wanted] if wanted else []
-        if result.concepts & _SPECIMEN_UNSAID:
+        if concepts & _SPECIMEN_UNSAID:
             found = [(fact, resource) for fact in _where_said(result)]
         if "component" in resource:
             found += _components(resource)

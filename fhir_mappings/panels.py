@@ -7,7 +7,8 @@ only refers to (``hasMember``, ``DiagnosticReport.result``), which come like any
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+
+import msgspec
 
 from fhir_mappings.elements import (
     Resource,
@@ -23,7 +24,7 @@ WITHDRAWN = ("entered-in-error", "cancelled")
 _TIMES = ("effectiveDateTime", "effectiveInstant", "effectivePeriod", "effectiveTiming")
 
 
-class Result(NamedTuple):
+class Result(msgspec.Struct, frozen=True, gc=False):  # there may be thousands; they are in no cycles
     """One Observation, what its code stands for, and the resource that a reader can look up: itself, or its panel."""
 
     resource: Resource

@@ -215,10 +215,21 @@ def _assessment(
         reference_doses=references,
         withheld_by=withheld,
         egfr=egfr_sum(facts["egfr"]) if draft.drug == "baricitinib" else None,
-        notes=(*record.notes, *draft.notes),
+        notes=(*record.notes, *draft.notes, *_not_on_record(tables, draft.drug, facts, findings)),
         facts=facts,
         trace=lambda: _traces(tried, tables, draft.drug, facts),
     )
+
+
+def _not_on_record(tables: Tables, drug: str, facts: Facts, findings: tuple[Finding, ...]) -> tuple[str, ...]:
+    """The note on results that nobody has to have: what is not there was not looked at, nor taken for normal."""
+    told = {cause.fact for finding in findings for cause in finding.missing}
+    lacking = [
+        kind.title
+        for kind in tables.optional_facts(drug)
+        if isinstance(facts[kind.name], Missing) and kind.named not in told
+    ]
+    return (f"Not on record, or not lately, and so not looked at: {', '.join(lacking)}.",) if lacking else ()
 
 
 def _interruption(tried: list[Tried], draft: Draft, running: Decimal | None) -> Fact:

@@ -20,7 +20,8 @@ class FactKind:
     ``read_from`` names the lists of the record that it comes from; ``concepts`` the code lists behind it
     (of a series' results, or those that make a yes/no fact "yes"); ``statuses`` says which entries of a list count
     (current, ever, completed); ``uses`` the facts that a derived one is made from; ``named`` is the name that
-    evidence and missing carry in public.
+    evidence and missing carry in public. ``optional`` results nobody has to have: where there is none, no finding asks
+    for it, and a note says that it was not there to be looked at.
     """
 
     name: str
@@ -33,13 +34,14 @@ class FactKind:
     statuses: str
     uses: tuple[str, ...]
     named: str
+    optional: bool
 
 
 @cache
 def vocabulary() -> Mapping[str, FactKind]:
     """Every fact by name; raises ``YamlFault`` for an entry that is not understood."""
     entries = read_yaml(VOCABULARY)
-    known = {"kind", "title", "unit", "options", "from", "concepts", "statuses", "uses", "named"}
+    known = {"kind", "title", "unit", "options", "from", "concepts", "statuses", "uses", "named", "optional"}
     found: dict[str, FactKind] = {}
     for name, entry in entries.items():
         if unknown := set(entry) - known:
@@ -59,6 +61,7 @@ def vocabulary() -> Mapping[str, FactKind]:
             statuses=entry.get("statuses", "current"),
             uses=tuple(entry.get("uses", ())),
             named=entry.get("named", name),
+            optional=entry.get("optional") == "true",
         )
     for kind in found.values():
         for used in kind.uses:

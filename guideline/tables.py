@@ -15,7 +15,7 @@ import jsonschema
 
 from guideline.cells import Cell, CellError, Choice, Span, parse_cell
 from guideline.doses import Administration, Form, Regimen, When
-from guideline.facts import vocabulary
+from guideline.facts import FactKind, closure, vocabulary
 from guideline.findings import Kind, Origin, Severity
 from guideline.sources import the_source
 from guideline.words import boxes_in_words
@@ -152,6 +152,15 @@ class Tables:
     def facts_beyond(self) -> frozenset[str]:
         """Every fact of the tables that also judge drafts of something else."""
         return Tables(tuple(table for table in self.all if table.beyond)).facts()
+
+    def optional_facts(self, drug: str) -> tuple[FactKind, ...]:
+        """What the tables of a drug look at, directly or through another fact, though nobody has to have it."""
+
+        def found() -> tuple[FactKind, ...]:
+            used = closure(Tables(self.of(drug)).facts())
+            return tuple(kind for name, kind in vocabulary().items() if kind.optional and name in used)
+
+        return self.kept(("optional", drug), found)
 
     def limits_in(self, table: str, fact: str) -> tuple[Decimal, ...]:
         """Every limit that one table sets on a fact, ascending."""

@@ -332,3 +332,39 @@ def test_screening_that_is_due_is_ordered_test_by_test() -> None:
     child = monitored(running, conditions=[SAVI])
     child["virusLoads"] = bundle()
     assert offered(view(child)) == [(code, None) for code in (BK_BLOOD, BK_URINE, JC_BLOOD, JC_URINE)]
+
+
+# --- results that nobody has to have -------------------------------------------------------------------
+
+TEMPERATURE = "8310-5"
+
+
+def warm(celsius: str, on: str = "2026-05-31") -> Json:
+    return result(TEMPERATURE, "temperature-1", on, valueQuantity=quantity(celsius, "Cel"))
+
+
+@pytest.mark.parametrize(
+    ("results", "named"),
+    [((), True), ((warm("36.8"),), False), ((warm("36.8", "2026-05-01"),), True), ((warm("39"),), False)],
+    ids=["none", "normal", "a month old", "fever"],
+)
+def test_an_order_names_a_temperature_that_was_not_there(results: tuple[Json, ...], named: bool) -> None:
+    cards = ask(draft("tofacitinib", 4), results=results)
+    notes = [card["detail"] for card in cards if "so not looked at" in card["detail"]]
+    assert len(notes) == 1  # a laboratory's own eGFR is lacking in each case
+    sentence = notes[0].partition("Not on record, or not lately, and so not looked at: ")[2].partition(".")[0]
+    assert ("temperature" in sentence) is named
+    assert "eGFR reported by the laboratory" in sentence
+    assert "BK virus" not in sentence  # no rule of tofacitinib looks at it
+
+
+def test_an_order_of_baricitinib_names_a_virus_load_that_was_not_there() -> None:
+    first = ask(draft("baricitinib", 4))[0]["detail"]
+    assert "so not looked at: eGFR reported by the laboratory, temperature, BK virus load in blood." in first
+
+
+def test_a_temperature_that_nobody_took_opens_no_card_with_the_chart() -> None:
+    running = order("tofacitinib", 4, start="2026-04-01")
+    assert view(monitored(running)) == []
+    (card,) = view(monitored(running, results=(warm("39"),)))
+    assert "INF-02" in findings([card])
