@@ -8,19 +8,20 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from fhir.resources.R4B.auditevent import AuditEvent
 from flask.testing import FlaskClient
-from sqlalchemy import update
+from sqlalchemy import delete, insert, literal, select, update
 
 from cds_service.app import create_app
 from cds_service.cli import CommandError, main, open_store
 from cds_service.settings import Settings
 from cds_service.store import chain
 from cds_service.store.cli import links, prune
-from cds_service.store.store import Store, read_head
-from cds_service.store.tables import AUDIT, CARD
+from cds_service.store.store import Entry, Store, append, read_head
+from cds_service.store.tables import AUDIT, CARD, FEEDBACK
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 URL = "/cds-services/jaki-order-sign"
@@ -64,6 +65,43 @@ def test_verify(client: FlaskClient, store: Store, capsys: pytest.CaptureFixture
     status, out, _ = run(capsys, "audit", "verify")
     assert status == 1
     assert "Entry 2 was changed" in out
+
+
+INDEX_TAMPERINGS = {
+    "a card's findings": update(CARD).values(findings="[]"),
+    "a card's client": update(CARD).values(client="another-hospital"),
+    "a card's severity": update(CARD).values(indicator="info"),
+    "a card's time": update(CARD).values(at="2026-06-02T00:00:00.000Z"),
+    "a card removed": delete(CARD),
+    "a card put in": insert(CARD).from_select(
+        CARD.c.keys(), select(*[literal("x") if c is CARD.c.uuid else c for c in CARD.c]).limit(1)
+    ),
+    "what became of a card": update(FEEDBACK).values(outcome="accepted"),
+    "the reason why": update(FEEDBACK).values(reason="not-applicable"),
+    "when": update(FEEDBACK).values(outcome_at="2026-06-02T00:00:00.000Z"),
+    "whose": update(FEEDBACK).values(client="another-hospital"),
+    "feedback removed": delete(FEEDBACK),
+    "feedback put in": insert(FEEDBACK).from_select(
+        FEEDBACK.c.keys(), select(*[literal("x") if c is FEEDBACK.c.id else c for c in FEEDBACK.c]).limit(1)
+    ),
+}
+
+
+@pytest.mark.parametrize("what", INDEX_TAMPERINGS)
+def test_aud_3_tampering_beside_the_chain_is_noticed(
+    client: FlaskClient, store: Store, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """With what is in them an override could be invented, and a warning be kept back for it."""
+    card = next(card for card in call(client) if card["indicator"] != "info")
+    told = {"card": card["uuid"], "outcome": "overridden", "outcomeTimestamp": "2026-06-01T10:00:00Z"}
+    reason = {"overrideReason": {"reason": {"code": "specialist-advice"}}}
+    for when in ("2026-06-01T10:00:00Z", "2026-06-01T11:00:00Z", "2026-06-01T09:00:00Z"):
+        client.post(f"{URL}/feedback", json={"feedback": [told | reason | {"outcomeTimestamp": when}]})
+    assert run(capsys, "audit", "verify")[0] == 0
+    with store.database.writing() as connection:
+        connection.execute(INDEX_TAMPERINGS[what])
+    status, out, _ = run(capsys, "audit", "verify")
+    assert (status, len(out.splitlines()) > 1) == (1, True)
 
 
 def test_explain_a_card_from_the_record_alone(
@@ -139,6 +177,32 @@ def test_prune_leaves_a_chain_that_is_whole_and_says_what_went(
     assert prune(store, now + timedelta(days=9), 1) == 2
     assert faults(store) == []
     assert run(capsys, "audit", "verify")[0] == 0
+
+
+def test_prune_leaves_feedback_that_fits(
+    client: FlaskClient, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (card, *_) = call(client)
+    told = {"card": card["uuid"], "outcome": "overridden", "outcomeTimestamp": "2026-06-01T10:00:00Z"}
+
+    def report() -> None:
+        assert client.post(f"{URL}/feedback", json={"feedback": [told]}).status_code == 200
+
+    report()
+    assert prune(store, datetime.now(UTC) + timedelta(days=2), 1) == 2
+    assert run(capsys, "audit", "verify")[0] == 0
+    report()
+    report()
+    assert run(capsys, "audit", "verify")[0] == 0
+    with store.database.writing() as connection:  # the first entry goes, the repetition stays, the row goes
+        append(connection, [Entry(str(uuid4()), "2026-06-01T00:00:00.000Z", "prune", "{}")], store.keys)
+        connection.execute(delete(FEEDBACK))
+    assert run(capsys, "audit", "verify")[0] == 0
+    report()
+    assert run(capsys, "audit", "verify")[0] == 0
+    with store.database.writing() as connection:
+        connection.execute(delete(FEEDBACK))
+    assert "Feedback of entry 7 is missing." in run(capsys, "audit", "verify")[1]
 
 
 def test_feedback_report(client: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,13 +15,14 @@ from uuid import uuid4
 from sqlalchemy import Connection, delete, func, select
 
 from cds_service.explain import as_text
-from cds_service.json_reader import read_json, write_json
+from cds_service.json_reader import write_json
 from cds_service.settings import Settings, SettingsError, read_settings
-from cds_service.store import chain
+from cds_service.store import chain, index
 from cds_service.store.again import differences, unaccounted
 from cds_service.store.chain import Link
 from cds_service.store.database import StoreFault
 from cds_service.store.events import audit_event
+from cds_service.store.index import body_of
 from cds_service.store.keys import KeyFault
 from cds_service.store.recording import VERSION, as_order, moment, written_out
 from cds_service.store.store import Entry, Store, append, read_head
@@ -109,7 +110,7 @@ def _verify(store: Store, _settings: Settings, _options: argparse.Namespace) -> 
     with store.database.reading() as connection:
         head = read_head(connection)
         found = list(chain.faults(links(connection), head, store.keys))
-        found += list(_lost_cards(connection))
+        found += list(index.faults(links(connection), connection))
         count = connection.execute(select(func.count()).select_from(AUDIT)).scalar_one()
     for fault in found:
         print(fault)
@@ -121,25 +122,6 @@ def _verify(store: Store, _settings: Settings, _options: argparse.Namespace) -> 
     if not store.spool.is_empty():
         print(f"Entries wait in the spool {store.spool.path}; they are not part of the chain yet.")
     return OK
-
-
-def _lost_cards(connection: Connection) -> Iterator[str]:
-    """Cards of the record that the index misses, or knows otherwise."""
-    for link in links(connection):
-        body = _body(link)
-        for card in body.get("cards", ()):
-            row = connection.execute(select(CARD).where(CARD.c.uuid == card["uuid"])).first()
-            findings = [[f["id"], f["outcome"], f["severity"]] for f in card["findings"]]
-            if row is None or row.seq != link.seq or read_json(row.findings.encode()) != findings:
-                yield f"The card index does not fit entry {link.seq}: one of its cards is missing or changed."
-
-
-def _body(link: Link) -> Json:
-    try:
-        body = read_json(link.body.encode())
-    except Exception:  # changed by somebody; the hash tells
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _explain(store: Store, _settings: Settings, options: argparse.Namespace) -> int:
@@ -158,7 +140,7 @@ def _explain(store: Store, _settings: Settings, options: argparse.Namespace) -> 
     if options.json:
         print(link.body)
         return OK
-    body = _body(link)
+    body = body_of(link)
     if body.get("v") != VERSION:
         raise UnusableInput(
             "the entry was written by another version of this program; --json shows it as it is."
@@ -229,7 +211,7 @@ def _export(store: Store, _settings: Settings, options: argparse.Namespace) -> i
         raise UnusableInput(f"{options.output}: cannot be written ({fault.strerror}).") from None
     with store.database.reading() as connection:
         for link in links(connection, options.since):
-            file.write(write_json(audit_event(link, _body(link))) + b"\n")
+            file.write(write_json(audit_event(link, body_of(link))) + b"\n")
     file.flush()
     if options.output is not None:
         file.close()
