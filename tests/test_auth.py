@@ -25,7 +25,7 @@ import joserfc.errors
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from fault_servers import Server, answer, self_signed
+from fault_servers import Server, answer, drip_head, endless, gzip_bomb, hang, self_signed, truncate
 from flask.testing import FlaskClient
 from joserfc import jws as oracle_jws
 from joserfc.jwk import ECKey, RSAKey
@@ -36,7 +36,7 @@ from cds_service import jwks
 from cds_service.app import create_app
 from cds_service.auth import Door, TokenRefused, Why
 from cds_service.cli import main
-from cds_service.clients import Client, ClientsFault, load_clients
+from cds_service.clients import KEY_FETCH_MS, Client, ClientsFault, load_clients
 from cds_service.json_reader import read_json
 from cds_service.jwks import KeyFault, KeyRing, read_fetched_set, read_key
 from cds_service.replay_guard import ReplayGuard
@@ -737,6 +737,11 @@ def settings_for(path: Path, **changes: Any) -> Settings:
     return Settings(**({"clients": path, "public_base_url": BASE, "log_level": "error"} | changes))
 
 
+def slow_but_good(line: Any, head: str, server: Server) -> None:
+    server.stopped.wait(1.2)
+    answer(200, {"keys": [EC_JWK]})(line, head, server)
+
+
 @pytest.mark.parametrize(
     ("behaviour", "good"),
     [
@@ -745,6 +750,19 @@ def settings_for(path: Path, **changes: Any) -> Settings:
         (answer(302, "", Location="https://elsewhere.example/jwks"), False),
         (answer(200, "[]"), False),
         (answer(500, {"keys": [EC_JWK]}), False),
+        (answer(200, {"keys": [EC_JWK]}, Content_Type="text/html"), False),
+        (answer(200, {"keys": [EC_JWK | {"kid": f"k{n}"} for n in range(31)] + [EC_JWK]}), True),
+        (answer(200, {"keys": [EC_JWK | {"kid": f"k{n}"} for n in range(32)] + [EC_JWK]}), False),
+        (answer(200, {"keys": {"a": EC_JWK}}), False),
+        (answer(200, {"keys": [EC_JWK], "more": json.loads("[" * 100 + "]" * 100)}), False),
+        (answer(200, '{"keys": [], "keys": [' + json.dumps(EC_JWK) + "]}"), False),
+        (answer(200, json.dumps({"keys": [EC_JWK]}).encode("utf-16").decode("latin-1")), False),
+        (gzip_bomb(5), False),
+        (truncate, False),
+        pytest.param(endless, False, marks=pytest.mark.slow),
+        pytest.param(hang, False, marks=pytest.mark.slow),
+        pytest.param(drip_head, False, marks=pytest.mark.slow),
+        pytest.param(slow_but_good, True, marks=pytest.mark.slow),
     ],
 )
 def test_a_key_set_is_fetched_with_all_guards(
@@ -761,7 +779,9 @@ def test_a_key_set_is_fetched_with_all_guards(
                 ca_file: {certificate}
         """
         (client,) = load_clients(settings_for(write_clients(tmp_path, text)))
+        start = time.monotonic()
         assert accepts(Door([client], guard), token()) is good
+        assert time.monotonic() - start < KEY_FETCH_MS / 1000 + 0.5
         assert server.heads[0].startswith("GET /keys/jwks.json HTTP/1.1")
         assert "authorization" not in server.heads[0].lower()
 
