@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -38,12 +39,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A service process on a free port that answers; killed at the end if it still runs."""
+def running(
+    *options: str, errors: int | IO[str] = subprocess.PIPE
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A service process on a free port that answers; killed at the end if it still runs.
+
+    ``errors``: where its log lines go; a pipe that nobody reads stops the service after some hundred calls.
+    """
     port = free_port()
     command = [sys.executable, "-m", "cds_service.cli", "serve", "--port", str(port), *options]
     environment = {"JAKI_CDS_STORE": "none", **os.environ}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=errors, text=True)
     try:
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end and process.poll() is None:
