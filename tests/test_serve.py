@@ -195,6 +195,10 @@ def test_obs_2_a_call_in_flight_is_answered_when_it_is_told_to_stop() -> None:
             silent.accept()[0].close()
             process.send_signal(signal.SIGTERM)
             start = time.monotonic()
+            time.sleep(0.3)
+            with pytest.raises(ConnectionRefusedError):  # who comes now learns at once, and asks elsewhere
+                socket.create_connection(("127.0.0.1", port), timeout=5)
+            assert not call.done()
             assert call.result()[0] == 412
         process.communicate(timeout=20)
         assert process.returncode == 0

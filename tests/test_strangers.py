@@ -346,5 +346,4 @@ def test_obs_2_a_stop_under_load_loses_no_call(tmp_path: Path) -> None:
     assert took <= 15
     assert ended["answered"] > 50 and ended["not taken"] > 0
     assert ended["lost"] == 0, ended
-    # A connection that was made in the kernel's queue when the listener closed was never taken.
-    assert ended["reset"] <= 8, ended
+    assert ended["reset"] == 0, ended
