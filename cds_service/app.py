@@ -70,6 +70,9 @@ def create_app(settings: Settings, runtime: Runtime | None = None, store: Store 
         store.on_report = lambda r: counters.count_report(r.client, r.statements, r.outcome, r.reason)
     for name, fhir in _fhir_clients(made):
         fhir.watch = partial(counters.tell_breakers, name)
+    if made.door is not None:
+        for client in made.door.clients.values():
+            made.door.rings[client.iss].on_failure = partial(counters.count_key_failure, client.name)
     app.extensions["jaki_cds"] = replace(made, count_unknown=counters.count_unknown_codes)
     app.extensions["jaki_cds_metrics"] = counters
     app.extensions["jaki_cds_rates"] = None if settings.demo else Rates(settings.calls_per_second)

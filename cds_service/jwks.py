@@ -136,6 +136,8 @@ class KeyRing:
         self._shared = None if fetch is None else SharedSet()
         self._looked_at: float | None = None
         self._fetched_at: float | None = None
+        self.on_failure: Callable[[], None] = lambda: None
+        """Called each time that the address gave no set that can be used."""
 
     def find(self, kid: str, algorithm: str) -> Key | None:
         """The key; an unknown one is looked for in a fresh set, where one may be fetched now."""
@@ -176,6 +178,7 @@ class KeyRing:
         keys = read_fetched_set(fetched)
         if not keys:
             _log.warning("key set not renewed: its address gave none that can be used")
+            self.on_failure()
             return
         self._keys, self._fetched_at = keys, self._clock()
         with suppress(OSError):  # no room for it: then each worker fetches its own, a minute apart

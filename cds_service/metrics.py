@@ -66,6 +66,12 @@ _PLAIN = (
     ("missing", "not_assessed", "Findings that could not be assessed, by reason.", ["reason"]),
     ("feedback", "feedback", "Feedback items received.", ["service", "outcome"]),
     (
+        "key-failures",
+        "key_set_failures",
+        "Times that a client's address of keys gave no set that can be used; the keys fetched last stay good.",
+        ["client"],
+    ),
+    (
         "breaker-opened",
         "fetch_breaker_opened",
         "Times that a worker began to leave a client's FHIR server alone, since it failed repeatedly.",
@@ -103,8 +109,10 @@ class Metrics(Collector):
         # Without a client of a name: demo mode, or a report that was spooled for one that is no longer configured.
         self._clients = {name: number for number, name in enumerate(dict.fromkeys(("", *clients)))}
         self._statements = {name: number for number, name in enumerate(register())}
-        breakers = [(kind, client) for kind in ("breaker-opened", _OPEN) for client in self._clients]
-        self._columns = {key: number for number, key in enumerate([*_keys(), *breakers])}
+        of_clients = [
+            (kind, client) for kind in ("key-failures", "breaker-opened", _OPEN) for client in self._clients
+        ]
+        self._columns = {key: number for number, key in enumerate([*_keys(), *of_clients])}
         # Behind them a cell for each client, statement and event, found by arithmetic: they are tens of thousands.
         events = len(self._clients) * len(self._statements) * len(EVENTS)
         self._width = len(self._columns) + events
@@ -131,6 +139,9 @@ class Metrics(Collector):
             opened = resting - self._cells[cell]
             self._cells[cell] = resting
             self._cells[row + self._columns["breaker-opened", client]] += max(0, opened)
+
+    def count_key_failure(self, client: str) -> None:
+        self._add(("key-failures", client), 1)
 
     def count_request(self, endpoint: str, status: int, seconds: float) -> None:
         self._add(("requests", endpoint, str(status)), 1)

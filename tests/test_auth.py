@@ -659,6 +659,22 @@ def test_auth_5_a_key_set_that_cannot_be_had_for_a_day_refuses_nobody(guard: Rep
     assert accepts(door, token())
 
 
+def test_auth_5_an_address_of_keys_that_fails_is_counted(shared: Runtime, guard: ReplayGuard) -> None:
+    server, ticks = KeyServer([EC_JWK]), Clock()
+    site = web(shared, door_by_url(guard, server, ticks))
+
+    def counted() -> str:
+        text = site.get("/metrics").get_data(as_text=True)
+        return text.split('jaki_cds_key_set_failures_total{client="ward"} ')[1].split("\n")[0]
+
+    assert (post(site, f"Bearer {token()}").status_code, counted()) == (200, "0.0")
+    server.keys = None
+    ticks.now += 60
+    assert (post(site, f"Bearer {token(kid='unknown')}").status_code, counted()) == (401, "1.0")
+    assert (post(site, f"Bearer {token(kid='unknown')}").status_code, counted()) == (401, "1.0")
+    assert post(site, f"Bearer {token()}").status_code == 200
+
+
 @pytest.mark.parametrize("kid", ["new", KID])
 def test_auth_5_a_rotated_key_is_accepted_within_a_minute(guard: ReplayGuard, kid: str) -> None:
     """Under a new id or the old one, and even where a forger has just used up the fetch of this minute."""
