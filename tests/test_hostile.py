@@ -408,6 +408,13 @@ def test_http_7_unknown_members_of_feedback_are_ignored_and_not_repeated() -> No
     assert SECRET not in client().get("/metrics").get_data(as_text=True)
 
 
+def test_http_7_feedback_of_more_items_than_are_written_at_once_is_refused() -> None:
+    """Fifty thousand in one body kept every other caller waiting for seconds."""
+    item = FEEDBACK["feedback"][0]
+    assert client().post(f"{ORDER_SIGN_URL}/feedback", json={"feedback": [item] * 1000}).status_code == 200
+    assert_refused(client().post(f"{ORDER_SIGN_URL}/feedback", json={"feedback": [item] * 1001}), 413)
+
+
 # --- HTTP-9: headers of the real server -----------------------------------------------------------
 
 
