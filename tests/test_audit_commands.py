@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,10 +19,10 @@ from sqlalchemy import delete, insert, literal, select, update
 from cds_service.app import create_app
 from cds_service.cli import CommandError, main, open_store
 from cds_service.settings import Settings
-from cds_service.store import chain
+from cds_service.store import chain, cli
 from cds_service.store.cli import links, prune
 from cds_service.store.store import Entry, Store, append, read_head
-from cds_service.store.tables import AUDIT, CARD, FEEDBACK
+from cds_service.store.tables import AUDIT, CARD, FEEDBACK, HEAD
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 URL = "/cds-services/jaki-order-sign"
@@ -177,6 +178,47 @@ def test_prune_leaves_a_chain_that_is_whole_and_says_what_went(
     assert prune(store, now + timedelta(days=9), 1) == 2
     assert faults(store) == []
     assert run(capsys, "audit", "verify")[0] == 0
+
+
+@pytest.mark.parametrize("calls", [4, 5])
+def test_prune_lets_others_write_in_between(
+    client: FlaskClient,
+    store: Store,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    calls: int,
+) -> None:
+    """A part at a time, and the chain is whole after each: a long lock would send every call away."""
+    monkeypatch.setattr(cli, "PRUNED_AT_ONCE", 2)
+    paused = []
+
+    def pause(seconds: float) -> None:
+        paused.append(seconds)
+        call(client)
+        assert run(capsys, "audit", "verify")[0] == 0
+
+    for _ in range(calls - 1):
+        (card, *_) = call(client)
+    told = {"card": card["uuid"], "outcome": "overridden", "outcomeTimestamp": "2026-06-01T10:00:00Z"}
+    client.post(f"{URL}/feedback", json={"feedback": [told]})
+    now = datetime.now(UTC)
+    with store.database.writing() as connection:  # as if all of them were of the day before yesterday
+        old = [(link.seq, link) for link in links(connection)]
+        connection.execute(delete(AUDIT))
+        connection.execute(delete(HEAD))
+        connection.execute(update(FEEDBACK).values(at="2026-01-01T00:00:00.000Z"))
+        connection.execute(update(CARD).values(at="2026-01-01T00:00:00.000Z"))
+        entries = [Entry(link.id, "2026-01-01T00:00:00.000Z", link.kind, link.body) for _, link in old]
+        append(connection, entries, store.keys)
+    assert run(capsys, "audit", "verify")[0] == 0
+    monkeypatch.setattr(time, "sleep", pause)
+    assert prune(store, now, 30) == calls
+    assert len(paused) == calls // 2
+    assert run(capsys, "audit", "verify")[0] == 0
+    with store.database.reading() as connection:
+        kinds = [link.kind for link in links(connection)]
+        assert connection.execute(select(FEEDBACK)).all() == []
+    assert kinds == ["prune", "call"] * (calls // 2) + ["prune"] * (calls % 2)
 
 
 def test_prune_leaves_feedback_that_fits(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,8 @@ from guideline.tables import load_tables
 
 OK, FAULTY, UNUSABLE = 0, 1, 2
 BATCH = 500
+PRUNED_AT_ONCE, PRUNE_PAUSE_SECONDS = 2000, 0.2
+"""Entries deleted in one transaction, a fifth of a second at most, and how long others then have their turn."""
 
 Json = dict[str, Any]
 
@@ -227,13 +230,29 @@ def _prune(store: Store, settings: Settings, options: argparse.Namespace) -> int
 
 
 def prune(store: Store, now: datetime, days: int) -> int:
-    """Deletes what is older and writes an entry that says so; returns how many entries went."""
+    """Deletes what is older and writes an entry that says so; returns how many entries went.
+
+    A part at a time, each with its entry and a pause behind it: calls want to be recorded meanwhile.
+    """
     before = moment(now - timedelta(days=days))
+    count = 0
+    while part := _prune_part(store, now, before):
+        count += part
+        if part < PRUNED_AT_ONCE:
+            break
+        time.sleep(PRUNE_PAUSE_SECONDS)
+    return count
+
+
+def _prune_part(store: Store, now: datetime, before: str) -> int:
     with store.database.writing() as connection:
-        kept = select(func.min(AUDIT.c.seq)).where(AUDIT.c.at >= before)
-        first = connection.execute(kept).scalar()
-        wanted = select(AUDIT).order_by(AUDIT.c.seq.desc()).limit(1)
-        last = connection.execute(wanted if first is None else wanted.where(AUDIT.c.seq < first)).first()
+        first = connection.execute(select(func.min(AUDIT.c.seq))).scalar()
+        if first is None:
+            return 0
+        kept = connection.execute(select(func.min(AUDIT.c.seq)).where(AUDIT.c.at >= before)).scalar()
+        end = first + PRUNED_AT_ONCE if kept is None else min(kept, first + PRUNED_AT_ONCE)
+        wanted = select(AUDIT).where(AUDIT.c.seq < end).order_by(AUDIT.c.seq.desc()).limit(1)
+        last = connection.execute(wanted).first()
         if last is None:
             return 0
         count = connection.execute(delete(AUDIT).where(AUDIT.c.seq <= last.seq)).rowcount
