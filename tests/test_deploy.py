@@ -283,6 +283,17 @@ def test_calls_pass_and_operators_pages_do_not(tls_port: int) -> None:
     for path in ("/metrics", "/readyz"):
         status, body = ask(tls_port, "GET", path)
         assert (status, json.loads(body)["resourceType"]) == (404, "OperationOutcome")
+    for path in (
+        "//metrics",
+        "/%6detrics",
+        "/metrics?x",
+        "/./metrics",
+        "/a/../metrics",
+        "/metrics/",
+        "/metrics;x",
+    ):
+        status, body = ask(tls_port, "GET", path)
+        assert (status in (308, 400, 404), b"jaki_cds_requests" in body) == (True, False), path
     status, body = ask(tls_port, "POST", URL, raw.ljust(LIMIT + 1))
     assert (status, json.loads(body)["resourceType"]) == (413, "OperationOutcome")
 
