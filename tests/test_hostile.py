@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import socket
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -513,6 +514,31 @@ def test_http_8_a_client_that_calls_too_often_gets_429_and_others_do_not() -> No
         rates.check("hospital-a")
     assert refusal.value.headers == {"Retry-After": "1"}
     rates.check("hospital-b")
+
+
+def test_http_8_calls_count_for_one_second_and_refused_ones_not_at_all() -> None:
+    now = 100.0
+    rates = Rates(2, clock=lambda: now)
+    for at, allowed in (
+        (100, True),
+        (100.6, True),
+        (100.9, False),
+        (101, True),
+        (101.5, False),
+        (101.6, True),
+    ):
+        now = at
+        with contextlib.nullcontext() if allowed else pytest.raises(TooManyRequests):
+            rates.check("hospital-a")
+
+
+def test_http_8_no_thread_is_started_for_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates, started = Rates(10), []
+    rates.check("hospital-a")
+    time.sleep(0.05)  # whatever the library starts at first has ended
+    monkeypatch.setattr(threading.Thread, "start", started.append)
+    rates.check("hospital-a")
+    assert not started, "a thread for each call costs more than counting it"
 
 
 def test_http_8_the_limit_holds_outside_demo_mode_only(monkeypatch: pytest.MonkeyPatch) -> None:
