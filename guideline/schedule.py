@@ -79,7 +79,7 @@ def due_dates(drug: str, start: date, policy: Policy) -> dict[str, date]:
 def schedule_facts(
     record: Record, drug: str, course: Course, clock: date | None, policy: Policy
 ) -> dict[str, Fact]:
-    """``visit``, ``visitState``, ``repeatDue``, ``lipidVisit``, ``lipidState`` and ``bkState``.
+    """``visit``, ``visitState``, ``lipidVisit``, ``lipidState`` and ``bkState``.
 
     ``clock`` is the day that the visits count from; virus screening counts from the start of the course (A-27).
     """
@@ -90,7 +90,6 @@ def schedule_facts(
         return {
             "visit": none,
             "visitState": idle,
-            "repeatDue": Known(NO),
             "lipidVisit": none,
             "lipidState": idle,
             "bkState": idle,
@@ -104,7 +103,6 @@ def schedule_facts(
     return {
         "visit": visit,
         "visitState": state,
-        "repeatDue": _repeat_due(record, plan, policy),
         "lipidVisit": lipid_visit,
         "lipidState": lipid_state,
         "bkState": _viruses(record, plan, course.start, policy),
@@ -188,12 +186,15 @@ def _interval_state(on: date, last: date, policy: Policy) -> str:
     return DUE if days >= policy.days("monitoring.interval") else NOT_DUE
 
 
-def _repeat_due(record: Record, plan: Plan, policy: Policy) -> Fact:
+def repeat_due(record: Record, drug: str, course: Course, policy: Policy) -> Fact:
     """Whether a result that lies outside its range has not been repeated within the shorter interval (A-26).
 
     The results are those of ruling 13, since CRP and ESR tell of the disease. One without a range is not called
     abnormal: what it misses is said by the statements on its limits.
     """
+    plan = plan_of(drug)
+    if plan is None or course.running is None:
+        return Known(NO)
     asked = [fact for fact in vocabulary()["baselineBloodsNormal"].uses if fact in plan.needed]
     found: list[Evidence] = []
     gaps: list[Cause] = []
