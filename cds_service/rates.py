@@ -6,6 +6,11 @@ call came from. The engine is the one of Flask-Limiter (``limits``), in memory: 
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Callable
+from threading import Lock
+
 from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
@@ -16,11 +21,11 @@ RETRY_SECONDS = 1
 
 
 class Rates:
-    """The calls of the last second, by client."""
+    """The calls of the last second, by client. ``clock``: seconds that only ever grow."""
 
-    def __init__(self, per_second: int) -> None:
+    def __init__(self, per_second: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._item = RateLimitItemPerSecond(per_second)
-        self._window = MovingWindowRateLimiter(MemoryStorage())
+        self._window = MovingWindowRateLimiter(_LastCalls(clock))
 
     def check(self, client: str) -> None:
         """Counts one call of ``client``.
@@ -30,3 +35,23 @@ class Rates:
         """
         if not self._window.hit(self._item, client):
             raise TooManyRequests(headers={"Retry-After": str(RETRY_SECONDS)})
+
+
+class _LastCalls(MemoryStorage):
+    """The times of as many calls as are allowed. The library's own starts a thread at nearly every call, to forget."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self._clock = clock
+        self._taking = Lock()
+        self._calls: dict[str, deque[float]] = {}
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Whether a call is allowed, which then counts. Always one: ``amount`` is the library's."""
+        now = self._clock()
+        with self._taking:
+            calls = self._calls.setdefault(key, deque(maxlen=limit))
+            if len(calls) == limit and now - calls[0] < expiry:
+                return False
+            calls.append(now)  # the oldest goes
+            return True

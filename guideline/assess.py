@@ -435,9 +435,7 @@ def _withheld_by(tried: list[Tried], findings: tuple[Finding, ...], facts: Facts
     outside = [t.row.id for t in tried if t.outcome is _OUTSIDE]
     indication = facts["indication"]
     where = ("true", indication.value if isinstance(indication, Known) else "")
-    needed = [
-        t.row.id for t in tried if t.outcome is _CANNOT_ASSESS and t.row.unknown_withholds in where
-    ]
+    needed = [t.row.id for t in tried if t.outcome is _CANNOT_ASSESS and t.row.unknown_withholds in where]
     return unique((*by_row, *critical, *outside, *needed))
 
 
