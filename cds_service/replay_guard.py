@@ -178,6 +178,7 @@ def _open(url: str) -> Engine:
         hide_parameters=True,
         pool_timeout=BUSY_SECONDS,
         pool_pre_ping=not embedded,
+        pool_use_lifo=True,  # SQLite reads pages anew that another connection has written
         **({"paramstyle": "named"} if embedded else {}),
     )
     if embedded:
