@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,7 @@ from werkzeug.routing import MapAdapter
 
 from cds_service import cors
 from cds_service.bodies import RAW, take_rest
+from cds_service.demo.own_server import OwnServer
 from cds_service.demo.routes import make_demo_routes
 from cds_service.errors import (
     BadRequest,
@@ -38,6 +40,7 @@ from cds_service.settings import Settings
 from cds_service.store.recording import record
 from cds_service.store.store import NotRecorded, Store
 from cds_service.workbench.routes import make_workbench
+from fhir_mappings.client import FhirClient
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -68,6 +71,11 @@ def create_app(settings: Settings, runtime: Runtime | None = None, store: Store 
     counters = Metrics(clients) if store is None else Metrics(clients, store.spool.depth)
     if store is not None:
         store.on_report = lambda r: counters.count_report(r.client, r.statements, r.outcome, r.reason)
+    for name, fhir in _fhir_clients(made):
+        fhir.watch = partial(counters.tell_breakers, name)
+    if made.door is not None:
+        for client in made.door.clients.values():
+            made.door.rings[client.iss].on_failure = partial(counters.count_key_failure, client.name)
     app.extensions["jaki_cds"] = replace(made, count_unknown=counters.count_unknown_codes)
     app.extensions["jaki_cds_metrics"] = counters
     app.extensions["jaki_cds_rates"] = None if settings.demo else Rates(settings.calls_per_second)
@@ -84,6 +92,14 @@ def create_app(settings: Settings, runtime: Runtime | None = None, store: Store 
         app.register_blueprint(make_workbench())
         app.register_blueprint(make_demo_routes())
     return app
+
+
+def _fhir_clients(made: Runtime) -> Iterator[tuple[str, FhirClient]]:
+    """What fetches, by the name of the client for which it does; demo mode has one that is nobody's."""
+    if isinstance(made.client, OwnServer):
+        yield "", made.client.elsewhere
+    if made.door is not None:
+        yield from ((client.name, client.fhir) for client in made.door.clients.values())
 
 
 def _secured(application: WSGIApplication) -> WSGIApplication:

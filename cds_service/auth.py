@@ -97,7 +97,7 @@ class Door:
         self.clients = {client.iss: client for client in clients}
         self.guard = guard
         self._clock = clock
-        self._rings = {c.iss: KeyRing(c.keys, c.fetch_keys, ticks) for c in clients}
+        self.rings = {c.iss: KeyRing(c.keys, c.fetch_keys, ticks) for c in clients}
 
     def enter(self, authorization: str | None, paths: Sequence[str]) -> Client:
         """The client whose token the header carries; ``paths``: of the addresses its ``aud`` may name.
@@ -124,7 +124,7 @@ class Door:
             TokenRefused: with the first fault found.
         """
         client, claims = read_token(token, self.clients, paths, self._clock())
-        ring = self._rings[client.iss]
+        ring = self.rings[client.iss]
         key = ring.find(claims.kid, claims.algorithm)
         if key is None:
             raise TokenRefused(Why.KEY)

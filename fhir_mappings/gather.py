@@ -64,14 +64,18 @@ def gather(patients: Sequence[Resource], pool: Pool, lists: Lists, on: date) -> 
 
 def _of_others(pool: Pool, patient_id: str) -> int:
     """How many resources say that they are somebody else's, whatever they hold: one shows that records are mixed."""
-    own = {"reference": f"Patient/{patient_id}"}
+    own = f"Patient/{patient_id}"
     found = 0
     for kind, resources in pool.by_type().items():
         if kind == "Patient":
             found += sum(bool(patient.get("id") != patient_id) for patient in resources)
             continue
         # Nearly all say plainly that they are the child's.
-        suspects = [r for r in resources if "subject" not in r or r["subject"] != own]
+        suspects = [
+            r
+            for r in resources
+            if type(subject := r.get("subject")) is not dict or subject.get("reference") != own
+        ]
         found += sum(not is_of_patient(resource, patient_id) for resource in suspects)
     contained = contained_results(pool, patient_id)
     return found + sum(not is_of_patient(result.resource, patient_id) for result in contained)

@@ -24,6 +24,7 @@ from fhir_mappings.elements import (
     Resource,
     codings,
     concepts_in,
+    has_known_system,
     is_modified,
     is_of_other_focus,
     is_of_patient,
@@ -140,10 +141,14 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9:.,Z+-]*)?")
 def _day_written(resource: Resource) -> int:
     """The day of a result as it is written, counted; ``_NO_DAY`` where that is not a plain one."""
     text = _time_of(resource)
-    if text is None or _DAY.fullmatch(text) is None:
-        return _NO_DAY
+    return _NO_DAY if text is None or _DAY.fullmatch(text) is None else _counted(text[:10])
+
+
+@lru_cache(maxsize=8192)
+def _counted(written: str) -> int:
+    """A plain day as its number. Many results share one, and nothing of a child is in it."""
     try:
-        day = date.fromisoformat(text[:10])
+        day = date.fromisoformat(written)
     except ValueError:
         return _NO_DAY
     return day.toordinal() if FIRST_DAY <= day <= LAST_DAY else _NO_DAY
@@ -188,14 +193,15 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
     by_fact: dict[str, list[_Found]] = {}
     not_final: list[str] = []
     unknown: list[Result] = []
-    plainly = {"reference": f"Patient/{patient_id}"}  # as nearly all name their subject
+    own = f"Patient/{patient_id}"
     for result in results_of(pool, patient_id):
         resource, concepts = result.resource, result.concepts
         wanted = _facts_of(concepts)
         if (
             wanted
             and resource.get("status") == "final"
-            and resource.get("subject") == plainly
+            and type(subject := resource.get("subject")) is dict
+            and subject.get("reference") == own
             and "component" not in resource
             and not concepts & _SPECIMEN_UNSAID
         ):
@@ -209,7 +215,12 @@ def read_results(pool: Pool, patient_id: str, today: date) -> Results:
         if "component" in resource:
             found += _components(resource)
         if not found:
-            if status_of(resource) in _USABLE and is_local(resource, patient_id):
+            # Of thousands of results most are in LOINC, whether a rule asks for them or not.
+            if (
+                not has_known_system(resource.get("code"))
+                and status_of(resource) in _USABLE
+                and is_local(resource, patient_id)
+            ):
                 unknown.append(result)
             continue
         if not is_of_patient(resource, patient_id):

@@ -93,6 +93,7 @@ def test_http_2_attacks_on_the_reader_are_refused_quickly(path: str, raw: bytes)
 
 def test_http_2_each_refusal_of_the_reader_takes_milliseconds() -> None:
     """The least of three tries, in the processor's time: 50 ms, and 300 ms for a flood of values."""
+    assert len(REFUSED) >= 30
     for name, raw, _ in REFUSED:
         times = []
         for _ in range(3):
@@ -406,6 +407,13 @@ def test_http_7_unknown_members_of_feedback_are_ignored_and_not_repeated() -> No
     response = client().post(f"{ORDER_SIGN_URL}/feedback", json={"feedback": [item], SECRET: SECRET})
     assert (response.status_code, response.get_json()) == (200, {})
     assert SECRET not in client().get("/metrics").get_data(as_text=True)
+
+
+def test_http_7_feedback_of_more_items_than_are_written_at_once_is_refused() -> None:
+    """Fifty thousand in one body kept every other caller waiting for seconds."""
+    item = FEEDBACK["feedback"][0]
+    assert client().post(f"{ORDER_SIGN_URL}/feedback", json={"feedback": [item] * 1000}).status_code == 200
+    assert_refused(client().post(f"{ORDER_SIGN_URL}/feedback", json={"feedback": [item] * 1001}), 413)
 
 
 # --- HTTP-9: headers of the real server -----------------------------------------------------------

@@ -98,7 +98,13 @@ def entry_of(exchange: Exchange, status: int, ms: float, now: datetime, keys: Ke
     if exchange.kind == FEEDBACK:
         reports = [_report(item, exchange, keys) for item in exchange.feedback]
         body["feedback"] = [
-            {"id": report.id, "card": report.card, "outcome": report.outcome, "reason": report.reason}
+            {
+                "id": report.id,
+                "card": report.card,
+                "outcome": report.outcome,
+                "reason": report.reason,
+                "at": report.outcome_at,
+            }
             for report in reports
         ]
     if evidence.kept:
