@@ -507,9 +507,7 @@ def _dose(
 
 
 def _traces(tried: list[Tried], tables: Tables, drug: str, facts: Facts) -> tuple[Trace, ...]:
-    return tuple(_trace(t) for t in (*tried, *_other_dose_rows(tables, drug, facts, tried)))
-
-
-def _trace(tried: Tried) -> Trace:
-    row = tried.row
-    return Trace(tried.table.name, row.id, tried.outcome, row.rule, tried.answer.decided_by)
+    everything = (*tried, *_other_dose_rows(tables, drug, facts, tried))
+    return tuple(
+        [Trace(t.table.name, t.row.id, t.outcome, t.row.rule, t.answer.decided_by) for t in everything]
+    )
