@@ -64,7 +64,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None, store: Store 
     """
     app = Flask("cds_service", static_folder=None)
     made = runtime or make_runtime(settings)
-    clients = () if made.door is None else (client.name for client in made.door.clients.values())
+    clients = [] if made.door is None else [client.name for client in made.door.clients.values()]
     counters = Metrics(clients) if store is None else Metrics(clients, store.spool.depth)
     if store is not None:
         store.on_report = lambda r: counters.count_report(r.client, r.statements, r.outcome, r.reason)
@@ -75,7 +75,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None, store: Store 
             made.door.rings[client.iss].on_failure = partial(counters.count_key_failure, client.name)
     app.extensions["jaki_cds"] = replace(made, count_unknown=counters.count_unknown_codes)
     app.extensions["jaki_cds_metrics"] = counters
-    app.extensions["jaki_cds_rates"] = None if settings.demo else Rates(settings.calls_per_second)
+    app.extensions["jaki_cds_rates"] = None if settings.demo else Rates(settings.calls_per_second, clients)
     app.extensions["jaki_cds_store"] = store
     app.url_map.merge_slashes = False
     app.before_request(_begin)

@@ -121,7 +121,7 @@ def _limit_rate(client: Client | None) -> None:
     """Each client by itself, as the token names it."""
     rates = cast("Rates | None", current_app.extensions["jaki_cds_rates"])
     if rates is not None:
-        rates.check(_name(client) or request.remote_addr or "")
+        rates.check(_name(client))
 
 
 def _discovery() -> Response:

@@ -16,6 +16,7 @@ import socket
 import time
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 import pytest
 from builders import HEALTHY, Json, bundle, client, comparable, draft, findings, hook_request, observation
 from builders import cards as cards_of
+from forks import ended_with, in_a_worker
 from test_http import FEEDBACK, ORDER_SIGN, ORDER_SIGN_URL, assert_refused
 from test_json_reader import REFUSED
 from test_serve import LIMIT, exchange, head, running
@@ -506,13 +508,48 @@ def test_card_1_two_parsers_of_gfm_see_nothing_but_text(text: str) -> None:
 
 
 def test_http_8_a_client_that_calls_too_often_gets_429_and_others_do_not() -> None:
-    rates = Rates(3)
+    rates = Rates(3, ["hospital-a", "hospital-b"])
     for _ in range(3):
         rates.check("hospital-a")
     with pytest.raises(TooManyRequests) as refusal:
         rates.check("hospital-a")
     assert refusal.value.headers == {"Retry-After": "1"}
     rates.check("hospital-b")
+
+
+def test_http_8_the_window_moves_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates, now = Rates(2, ["hospital-a"]), [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    taken = []
+    for now[0] in (1000.0, 1000.5, 1000.9, 1001.0, 1001.4, 1001.5, 1001.9, 1003.0, 1003.0, 1003.0):
+        try:
+            rates.check("hospital-a")
+            taken.append(now[0])
+        except TooManyRequests:
+            continue
+    assert taken == [1000.0, 1000.5, 1001.0, 1001.5, 1003.0, 1003.0]
+
+
+def test_http_8_all_workers_of_a_service_count_together() -> None:
+    rates = Rates(50, ["hospital-a", "hospital-b"])
+
+    def calls(client: str, number: int) -> int:
+        taken = 0
+        for _ in range(number):
+            with contextlib.suppress(TooManyRequests):
+                rates.check(client)
+                taken += 1
+        return taken
+
+    def worker() -> int:
+        with ThreadPoolExecutor(4) as pool:
+            return sum(pool.map(calls, ["hospital-a"] * 4, [25] * 4))
+
+    start = time.monotonic()
+    taken = sum(ended_with(*[in_a_worker(worker) for _ in range(4)]))
+    assert calls("hospital-b", 60) == 50
+    if time.monotonic() - start < 1:  # else the window of a second has moved on
+        assert taken == 50
 
 
 def test_http_8_the_limit_holds_outside_demo_mode_only(monkeypatch: pytest.MonkeyPatch) -> None:
