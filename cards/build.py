@@ -38,6 +38,10 @@ EXTENSION = "org.jaki-cds"
 TOPICS = "urn:jaki-cds:topic"
 OVERRIDE_REASONS = "urn:jaki-cds:override-reason"
 
+# A member looked up in its enumeration costs ten times what a name of the module does; these are asked at each finding.
+_CRITICAL, _WARNING, _INFO = Severity.CRITICAL, Severity.WARNING, Severity.INFO
+_HIT, _CANNOT_ASSESS = Outcome.HIT, Outcome.CANNOT_ASSESS
+
 NewUuid = Callable[[], str]
 NewRequest = Callable[[str, date | None], tuple[str, dict[str, Any]]]
 """A test by its name and due day -> its words and the ServiceRequest that orders it."""
@@ -68,15 +72,16 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
     """The cards of one order, most severe first."""
     a = order.assessment
     on_dose_card, rest = _split_dose(a)
-    critical = [f for f in rest if f.severity is Severity.CRITICAL and f.outcome is not Outcome.CANNOT_ASSESS]
-    gaps = [f for f in rest if f.outcome is Outcome.CANNOT_ASSESS]
-    others = [
-        f for f in rest if f.severity is not Severity.CRITICAL and f.outcome is not Outcome.CANNOT_ASSESS
-    ]
-    warnings = [f for f in others if f.severity is Severity.WARNING]
-    notes = [f for f in others if f.severity is not Severity.WARNING]
-    if not occasion.notes:
-        notes = [f for f in notes if f.kind is not Kind.NOTE]
+    critical, warnings, gaps, notes = [], [], [], []
+    for finding in rest:
+        if finding.outcome is _CANNOT_ASSESS:
+            gaps.append(finding)
+        elif finding.severity is _CRITICAL:
+            critical.append(finding)
+        elif finding.severity is _WARNING:
+            warnings.append(finding)
+        elif occasion.notes or finding.kind is not Kind.NOTE:
+            notes.append(finding)
     warnings.sort(key=lambda f: (f.id not in a.withheld_by, f.kind is not Kind.ALERT))
     notes.sort(key=lambda f: (f.id not in a.withheld_by, _NOTES_ORDER.index(f.kind)))
     groups: list[tuple[str, list[Finding]]] = [("critical", found) for found in _by_trigger(critical)]
@@ -136,8 +141,7 @@ def _split_dose(a: OrderAssessment) -> tuple[list[Finding], list[Finding]]:
     beside = [
         f
         for f in a.findings
-        if f.id == a.dose.row
-        or (f.about_dose and f.outcome is Outcome.HIT and f.severity is not Severity.CRITICAL)
+        if f.id == a.dose.row or (f.about_dose and f.outcome is _HIT and f.severity is not _CRITICAL)
     ]
     return beside, [f for f in a.findings if f not in beside]
 
@@ -458,7 +462,6 @@ _ORIGINS: Mapping[str, str] = {
     Origin.DERIVED: " (derived from the guideline)",
     Origin.DEFAULT: " (service default)",
 }
-_INFO, _CANNOT_ASSESS = Severity.INFO, Outcome.CANNOT_ASSESS
 
 
 def _sentences(findings: Sequence[Finding]) -> list[str]:
@@ -469,7 +472,8 @@ def _sentences(findings: Sequence[Finding]) -> list[str]:
         due = f" Due {text.day(f.due)}." if f.due is not None else ""
         by_sentence.setdefault((bold, f"{f.say}{due}", _ORIGINS[f.origin]), []).append(f)
     return [
-        f"- {bold}{_results(said)}{sentence}{bold}{origin} [{', '.join(f.id for f in said)}]"
+        # What stands in bold may be an alert, and an alert names its results.
+        f"- {bold}{_results(said) if bold else ''}{sentence}{bold}{origin} [{', '.join([f.id for f in said])}]"
         for (bold, sentence, origin), said in by_sentence.items()
     ]
 
@@ -630,16 +634,19 @@ def finding_json(finding: Finding) -> JsonObject:
         "origin": str(finding.origin),
         "section": finding.section,
         "drug": finding.drug,
-        "evidence": [_evidence_json(e) for e in finding.evidence],
-        "missing": [{"fact": c.fact, "reason": str(c.reason)} for c in _once(finding.missing)],
+        "evidence": [_evidence_json(e) for e in finding.evidence] if finding.evidence else [],
+        "missing": _missing_json(finding.missing) if finding.missing else [],
     }
     if finding.order is not None:
         found["order"] = finding.order
     return found
 
 
-def _once(causes: Iterable[Cause]) -> list[Cause]:
-    return list({(c.fact, c.reason): c for c in causes}.values()) if causes else []
+def _missing_json(causes: Iterable[Cause]) -> list[JsonObject]:
+    return [
+        {"fact": fact, "reason": reason}
+        for fact, reason in dict.fromkeys((c.fact, str(c.reason)) for c in causes)
+    ]
 
 
 def _evidence_json(e: Evidence) -> JsonObject:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, Response, g, request
 from flask.globals import request_ctx
@@ -34,13 +34,16 @@ from cds_service.errors import (
 from cds_service.logs import request_id
 from cds_service.metrics import ENDPOINTS, OTHER, Metrics
 from cds_service.rates import Rates
-from cds_service.routes import answer, make_routes, metrics, runtime, store
+from cds_service.routes import answer, bare, make_routes, metrics, runtime, store
 from cds_service.runtime import Runtime, make_runtime
 from cds_service.settings import Settings
 from cds_service.store.recording import record
 from cds_service.store.store import NotRecorded, Store
 from cds_service.workbench.routes import make_workbench
 from fhir_mappings.client import FhirClient
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -79,8 +82,8 @@ def create_app(settings: Settings, runtime: Runtime | None = None, store: Store 
     app.extensions["jaki_cds_store"] = store
     app.url_map.merge_slashes = False
     app.before_request(_begin)
-    app.before_request(_answer_options)
     app.after_request(_finish)
+    app.wsgi_app = _secured(app.wsgi_app)  # type: ignore[method-assign, assignment]
     app.register_error_handler(Refusal, _refuse)
     app.register_error_handler(HTTPException, _refuse_http)
     app.register_error_handler(Exception, _fail)
@@ -99,11 +102,29 @@ def _fhir_clients(made: Runtime) -> Iterator[tuple[str, FhirClient]]:
         yield from ((client.name, client.fhir) for client in made.door.clients.values())
 
 
-def _begin() -> None:
-    g.start = time.perf_counter()
-    g.request_id = str(uuid.uuid4())
-    g.cards = None
-    request_id.set(g.request_id)
+def _secured(application: WSGIApplication) -> WSGIApplication:
+    """Adds the headers of every answer where it leaves; werkzeug would check each of them each time."""
+
+    def answer_call(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(
+            status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+        ) -> Callable[[bytes], object]:
+            given = {name.lower() for name, _ in headers}  # a page for people has a policy of its own
+            more = [header for lower, header in _SECURITY if lower not in given]
+            return start_response(status, headers + more, exc_info)
+
+        return application(environ, start)
+
+    return answer_call
+
+
+def _begin() -> Response | None:
+    here = bare(g)
+    here.start = time.perf_counter()
+    here.request_id = str(uuid.uuid4())
+    here.cards = None
+    request_id.set(here.request_id)
+    return _answer_options() if request.method == "OPTIONS" else None
 
 
 def _answer_options() -> Response | None:
@@ -111,7 +132,7 @@ def _answer_options() -> Response | None:
     below = ("/cds-services/", "/demo/") if runtime().settings.demo else ("/cds-services/",)
     if cors.is_preflight(request) and f"{request.path}/".startswith(below):
         return Response(status=HTTPStatus.NO_CONTENT)
-    if request.method == "OPTIONS" and request.routing_exception is None:
+    if request.routing_exception is None:
         response = answer({})
         response.headers["Allow"] = ", ".join(sorted(_adapter().allowed_methods()))
         return response
@@ -164,10 +185,10 @@ def _endpoint() -> str:
     return name if name in ENDPOINTS else OTHER
 
 
-def _record(response: Response) -> Response:
+def _record(response: Response, kept: Store) -> Response:
     """The answer leaves when its entry is safe. What cannot be recorded at all is not said, but in demo mode."""
-    kept, exchange = store(), g.get("exchange")
-    if kept is None or exchange is None:
+    exchange = g.get("exchange")
+    if exchange is None:
         return response
     exchange.raw = request.environ.get(RAW, b"")
     try:
@@ -180,22 +201,18 @@ def _record(response: Response) -> Response:
 
 def _finish(response: Response) -> Response:
     """What every answer gets, whatever became of the request."""
-    response = _record(response)
-    given = {name.lower() for name, _ in response.headers}  # a page for people has a policy of its own
-    response.headers.extend([header for lower, header in _SECURITY if lower not in given])
-    response.headers["X-Request-Id"] = g.request_id
-    cors.add_headers(request, response, runtime().settings)
-    take_rest(request, response)
+    here, asked = bare(g), bare(request)
+    if (kept := store()) is not None:
+        response = _record(response, kept)
+    response.headers.add("X-Request-Id", here.request_id)
+    cors.add_headers(asked, response, runtime().settings)
+    take_rest(asked, response)
 
-    seconds = time.perf_counter() - g.start
-    metrics().count_request(_endpoint(), response.status_code, seconds)
-    fields: dict[str, object] = {
-        "endpoint": _endpoint(),
-        "status": response.status_code,
-        "ms": round(seconds * 1000, 1),
-    }
-    if g.cards is not None:
-        fields["cards"] = g.cards
+    seconds, endpoint, status = time.perf_counter() - here.start, _endpoint(), response.status_code
+    metrics().count_request(endpoint, status, seconds)
+    fields: dict[str, object] = {"endpoint": endpoint, "status": status, "ms": round(seconds * 1000, 1)}
+    if here.cards is not None:
+        fields["cards"] = here.cards
     _log.info("answered", extra={"fields": fields})
     request_id.set(None)
     return response

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
@@ -25,13 +25,18 @@ _CELL_BYTES = 8
 class Rates:
     """The calls of the last second, by client. To be made before the workers fork.
 
-    Who is none of ``clients`` (nobody, where tokens are asked for) shares one count with all others such.
+    ``clock``: seconds that only ever grow, the same in all processes. Who is none of ``clients`` (nobody, where tokens
+    are asked for) shares one count with all others such.
     """
 
-    def __init__(self, per_second: int, clients: Iterable[str] = ()) -> None:
+    def __init__(
+        self, per_second: int, clients: Iterable[str] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._item = RateLimitItemPerSecond(per_second)
         names = dict.fromkeys((NOBODY, *clients))
-        self._window = MovingWindowRateLimiter(_SharedTimes(map(self._item.key_for, names), per_second))
+        self._window = MovingWindowRateLimiter(
+            _SharedTimes(map(self._item.key_for, names), per_second, clock)
+        )
 
     def check(self, client: str) -> None:
         """Counts one call of ``client``.
@@ -44,19 +49,26 @@ class Rates:
 
 
 class _SharedTimes(MemoryStorage):
-    """For each key the times of as many hits as are allowed: a ring, whose next place holds the oldest of them."""
+    """For each key the times of as many hits as are allowed: a ring, whose next place holds the oldest of them.
 
-    def __init__(self, keys: Iterable[str], most: int) -> None:
+    (The library's own store besides starts a thread at nearly every hit, to forget.)
+    """
+
+    def __init__(self, keys: Iterable[str], most: int, clock: Callable[[], float]) -> None:
         super().__init__()
+        self._clock = clock
         self._rings = {key: number * (most + 1) for number, key in enumerate(keys)}
         self._cells = memoryview(mmap.mmap(-1, len(self._rings) * (most + 1) * _CELL_BYTES)).cast("d")
         self._shared = WorkerLock()
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        """Whether fewer than ``limit`` hits lie within the last ``expiry`` seconds; then this is one more."""
+        """Whether fewer than ``limit`` hits lie within the last ``expiry`` seconds; then this is one more.
+
+        Always one: ``amount`` is the library's.
+        """
         ring = self._rings.get(key, 0)
         with self._shared:
-            now = time.monotonic()
+            now = self._clock()
             place = int(self._cells[ring])
             oldest = self._cells[ring + 1 + place]
             if oldest and now - oldest < expiry:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
+from typing import TypeVar, cast
 
 from flask import Blueprint, Response, current_app, g, request
+from werkzeug.local import LocalProxy
 
 from cds_service import pipeline
 from cds_service.auth import TokenRefused
@@ -29,6 +30,13 @@ from cds_service.store.recording import CALL, FEEDBACK, Exchange
 from cds_service.store.store import Store
 
 _log = logging.getLogger("jaki_cds")
+
+Proxied = TypeVar("Proxied")
+
+
+def bare(proxy: Proxied) -> Proxied:
+    """What one of Flask's names (``g``, ``request``) stands for just now; to look that up anew each time takes long."""
+    return cast("LocalProxy[Proxied]", proxy)._get_current_object()
 
 
 def runtime() -> Runtime:
@@ -130,21 +138,22 @@ def _discovery() -> Response:
 
 def _hook_view(service: Service) -> Callable[[], Response]:
     def call_hook() -> Response:
-        g.exchange = exchange = Exchange(g.request_id, service.id, CALL)
+        here, shared = bare(g), runtime()
+        here.exchange = exchange = Exchange(here.request_id, service.id, CALL)
         client = _require_client(f"/cds-services/{service.id}")
         exchange.client = _name(client)
         _limit_rate(client)
-        settings = runtime().settings
-        call = read_call(service, read_body(request, settings.max_body_bytes), settings)
+        settings = shared.settings
+        call = read_call(service, read_body(bare(request), settings.max_body_bytes), settings)
         exchange.call = call
         answered = pipeline.respond(call, _fetching_for(client, call))
-        days = runtime().policy.repeat_overridden_after
+        days = shared.policy.repeat_overridden_after
         answered = without_overridden(answered, call, exchange.client, days, store())
         body = shaped(answered.body, settings.profile if client is None else client.profile)
-        exchange.answer = replace(answered, body=body)
+        exchange.answer = answered if body is answered.body else replace(answered, body=body)
         cards = body["cards"]
         if isinstance(cards, list):
-            g.cards = len(cards)
+            here.cards = len(cards)
             metrics().count_cards(service.id, cards, exchange.client)
         return answer(body)
 

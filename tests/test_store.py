@@ -132,6 +132,19 @@ def test_an_entry_holds_what_was_read_and_every_row(store: Store) -> None:
     assert body["knowledgeVersion"] and body["asOf"] == "2026-06-01" and body["ms"] > 0
 
 
+@pytest.mark.parametrize("id_", [["x"], {"x": 1}, "a b", ""])
+def test_a_resource_with_an_odd_name_is_in_the_entry_by_its_hash_and_costs_nothing_of_it(
+    store: Store, id_: object
+) -> None:
+    asked = sample()
+    asked["prefetch"]["bloodCount"]["entry"][0]["resource"]["id"] = id_
+    sent = client_of(store).post(ORDER_SIGN, json=asked).get_json()["cards"]
+    (body,) = bodies(store)
+    assert body["orders"] and [card["uuid"] for card in body["cards"]] == [card["uuid"] for card in sent]
+    read = next(key["resources"] for key in body["read"] if key["key"] == "bloodCount")
+    assert len(read["unknown"]) == 32 and " b" not in str(read)
+
+
 def test_without_a_store_nothing_is_recorded_and_the_service_is_ready(
     memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
