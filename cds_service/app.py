@@ -34,7 +34,7 @@ from cds_service.errors import (
 from cds_service.logs import request_id
 from cds_service.metrics import ENDPOINTS, OTHER, Metrics
 from cds_service.rates import Rates
-from cds_service.routes import answer, bare, make_routes, metrics, runtime, store
+from cds_service.routes import METRICS, answer, bare, make_routes, metrics, runtime, store
 from cds_service.runtime import Runtime, make_runtime
 from cds_service.settings import Settings
 from cds_service.store.recording import record
@@ -124,7 +124,16 @@ def _begin() -> Response | None:
     here.request_id = str(uuid.uuid4())
     here.cards = None
     request_id.set(here.request_id)
+    if request.path.startswith(METRICS):
+        _hide_metrics()
     return _answer_options() if request.method == "OPTIONS" else None
+
+
+def _hide_metrics() -> None:
+    """Where they have a listener of their own, they are nowhere else (the port is the socket's, not the caller's)."""
+    port = runtime().settings.metrics_port
+    if port and request.environ["SERVER_PORT"] != str(port):
+        raise UnknownService()
 
 
 def _answer_options() -> Response | None:
