@@ -20,7 +20,8 @@ class WorkerLock:
         self.file, path = tempfile.mkstemp(prefix="jaki-cds-")
         Path(path).unlink()
         self._threads = threading.Lock()  # the lock of the file does not keep threads of one process apart
-        weakref.finalize(self, os.close, self.file)
+        # Not at the exit of the process: threads may use it until the last moment, and it goes then by itself.
+        weakref.finalize(self, os.close, self.file).atexit = False
 
     def __enter__(self) -> None:
         self._threads.acquire()
