@@ -96,12 +96,14 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
         cards.append(_dose_card(order, on_dose_card, occasion))
     # What explains the missing dose stands on the first card below.
     told = not order.running
+    offered: set[str] = set()
     for index, (name, found) in enumerate(groups):
         leads = index == 0 and a.dose is None and not order.running
         # The row that a running dose should follow stands beside the first finding about the dose.
         refers = not told and any(f.about_dose and f.outcome is _HIT for f in found)
         told = told or refers
-        cards.append(_card(name, found, order, occasion, leads=leads, refers=refers))
+        suggested = _orders(found, offered, order, occasion)
+        cards.append(_card(name, found, suggested, order, occasion, leads=leads, refers=refers))
     cards.sort(key=lambda card: RANKS[card.indicator])
     return _with_notes(cards, a)
 
@@ -386,7 +388,14 @@ def _administration_json(a: Administration) -> JsonObject:
 
 
 def _card(
-    name: str, findings: list[Finding], order: OrderToCard, occasion: Occasion, *, leads: bool, refers: bool
+    name: str,
+    findings: list[Finding],
+    suggestions: tuple[Suggestion, ...],
+    order: OrderToCard,
+    occasion: Occasion,
+    *,
+    leads: bool,
+    refers: bool,
 ) -> Card:
     a = order.assessment
     drafted = text.drafted(a.drafted)
@@ -411,15 +420,23 @@ def _card(
         summary=headline,
         detail=_detail(a, findings, occasion, lines),
         findings=findings,
-        suggestions=_orders(findings, order, occasion),
+        suggestions=suggestions,
     )
 
 
-def _orders(findings: Sequence[Finding], order: OrderToCard, occasion: Occasion) -> tuple[Suggestion, ...]:
-    """Ready-made orders: the tests that are missing or due now, and those of the plan with their dates."""
+def _orders(
+    findings: Sequence[Finding], offered: set[str], order: OrderToCard, occasion: Occasion
+) -> tuple[Suggestion, ...]:
+    """Ready-made orders: the tests that are missing or due now, and those of the plan with their dates.
+
+    A test to be had now that a card before has ``offered`` is not offered once more: taken over twice, it would be
+    ordered twice.
+    """
     if order.new_request is None:
         return ()
-    now = dict.fromkeys((name, None) for f in findings if f.due is None for name in f.orders)
+    names = dict.fromkeys(name for f in findings if f.due is None for name in f.orders)
+    now = [(name, None) for name in names if name not in offered]
+    offered.update(names)
     planned = dict.fromkeys((name, f.due) for f in findings if f.due is not None for name in f.orders)
     found = []
     for label, wanted in (

@@ -109,7 +109,7 @@ def datum(item: Evidence) -> str:
     value = amount(item.value, item.unit)
     coded = item.fact in _CODED and isinstance(item.value, str)
     value = f": {_concepts(str(item.value))}" if coded else f" {value}"
-    when = f", {day(item.on)}" if item.on is not None else ""
+    when = f", {day(item.on)}" if item.on is not None and not value.endswith(day(item.on)) else ""
     note = f" ({item.note})" if item.note else ""
     return f"{name_of(item.fact)}{value}{when}{note}"
 

@@ -11,7 +11,9 @@ import pytest
 from builders import (
     ENTHESITIS,
     GVHD,
+    HEALTHY,
     JDM,
+    LOINC,
     POLY_JIA,
     RXNORM,
     SAVI,
@@ -417,3 +419,22 @@ def test_a_child_outside_a_row_is_sent_to_the_tertiary_team() -> None:
     small: Json = {"birth": "2024-02-14", "weight": "9.9", "height": "82", "creatinine": "20"}
     found = ask(draft("baricitinib", 2, 3), conditions=[SAVI], **small)
     assert "Tertiary advice; from 18 years adult guidance." in texts(found)
+
+
+def test_a_test_that_is_due_twice_is_offered_once() -> None:
+    running = order(
+        "baricitinib", 4, 1, start="2026-03-22"
+    )  # 71 days: week 8 overdue, lipids by themselves due
+    at_week_4 = [observation(fact, value, on="2026-04-22") for fact, value in HEALTHY.items()]
+    at_week_4.append(observation("creatinine", 40, on="2026-04-22"))
+    for code, unit in (("1988-5", "mg/L"), ("4537-7", "mm/h")):  # CRP and ESR
+        found = observation("alt", 3, unit, on="2026-04-22", id_=f"r{code}")
+        at_week_4.append({**found, "code": concept(code, LOINC)})
+    shown = ask(
+        draft("baricitinib", 4, 1), medicines=[running], bloods={}, creatinine=None, results=at_week_4
+    )
+    told = {f["id"]: f["severity"] for card in shown for f in ours(card)["findings"]}
+    assert (told["BARI-MON-03"], told["BARI-MON-06"]) == ("warning", "info")
+    offered = [action["description"] for s in suggestions(shown) for action in s["actions"]]
+    assert offered.count("Order: Lipid profile") == 1
+    assert len(offered) == len(set(offered))
