@@ -60,13 +60,17 @@ class Occasion:
 
 @dataclass(frozen=True, slots=True)
 class OrderToCard:
-    """One assessed order with what a suggestion needs: the draft itself and the dosage to put in its place."""
+    """One assessed order with what a suggestion needs: the draft itself and the dosage to put in its place.
+
+    ``one_of_several``: other drafts of the same drug stand beside it, so that none of them tells the day's dose.
+    """
 
     assessment: OrderAssessment
     draft: Mapping[str, Any]
     dosage: Dosage | None
     new_request: NewRequest | None = None
     running: bool = False
+    one_of_several: bool = False
 
 
 def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
@@ -288,7 +292,7 @@ def _dose_card(order: OrderToCard, findings: list[Finding], occasion: Occasion) 
     return _finished(
         occasion,
         topic="jakidose",
-        summary=_dose_summary(a, dose, warned=findings[0].severity is not Severity.INFO),
+        summary=_dose_summary(order, dose, warned=findings[0].severity is not Severity.INFO),
         detail=_detail(a, findings, occasion, lines),
         findings=findings,
         dose=_dose_json(dose, a.drafted.regimen),
@@ -299,12 +303,15 @@ def _dose_card(order: OrderToCard, findings: list[Finding], occasion: Occasion) 
 _INDICATIONS = {"jia": "JIA", "jdm": "JDM", "interferonopathy": "interferonopathy"}
 
 
-def _dose_summary(a: OrderAssessment, dose: DoseAdvice, *, warned: bool) -> str:
+def _dose_summary(order: OrderToCard, dose: DoseAdvice, *, warned: bool) -> str:
     """One line on the dose; ``warned``: the card holds a warning, which a matching dose must not hide."""
+    a = order.assessment
     phase = "escalated dose " if dose.phase == "escalated" else ""
     provisional = "provisionally " if dose.provisional else ""
     given = f"{provisional}{phase}{text.regimen(dose.regimen)}"
     head = f"{text.capital(a.drug)} in {_INDICATIONS[dose.indication]}: {given}"
+    if order.one_of_several:
+        return f"{head}; several drafts of this drug, add up what they give in a day"
     if dose.verdict is Verdict.MATCH and dose.other_product:
         return f"{head}; the dose matches, the product does not"
     if dose.verdict is Verdict.MATCH and warned:

@@ -90,7 +90,8 @@ def _order_cards(
     dosage = _dosage(assessed, order) if len(same) == 1 and order.resource.get("id") else None
     # Only a site with codes of its own has codings added that must not go back.
     resource = as_it_came(order.resource) if runtime.site_codes.targets else order.resource
-    return cards_for(OrderToCard(assessed, resource, dosage, requests), occasion)
+    to_card = OrderToCard(assessed, resource, dosage, requests, one_of_several=len(same) > 1)
+    return cards_for(to_card, occasion)
 
 
 def _ending_cards(

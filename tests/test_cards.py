@@ -438,3 +438,18 @@ def test_a_test_that_is_due_twice_is_offered_once() -> None:
     offered = [action["description"] for s in suggestions(shown) for action in s["actions"]]
     assert offered.count("Order: Lipid profile") == 1
     assert len(offered) == len(set(offered))
+
+
+def test_of_several_drafts_of_one_drug_none_is_said_to_match_alone() -> None:
+    morning, evening = (
+        draft("baricitinib", dosageInstruction=divided(**part)) for part in ({"MORN": 4}, {"EVE": 2})
+    )
+    savi: Json = {"conditions": [SAVI], "creatinine": "30"}
+    shown = ask(morning, {**evening, "id": "d2"}, **savi)
+    on_dose = [card for card in shown if "dose" in ours(card)]
+    assert len(on_dose) == 2
+    for card in on_dose:
+        assert card["summary"].endswith("; several drafts of this drug, add up what they give in a day")
+        assert "suggestions" not in card
+    (alone,) = (card for card in ask(morning, **savi) if "dose" in ours(card))
+    assert alone["summary"].endswith("is below it")
