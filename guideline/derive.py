@@ -413,6 +413,20 @@ def inside_range(fact: str, reading: Reading, policy: Policy) -> bool | None:
     return True
 
 
+_HARM_IS_HIGH = frozenset({"alt", "ast", "bilirubin", "creatinine"})
+
+
+def is_abnormal(fact: str, reading: Reading, policy: Policy) -> bool | None:
+    """Outside its range, and not merely below it where a low value tells of nothing (liver enzymes, creatinine).
+
+    Ruling 13 is stricter for an escalation: there every result has to be inside its range.
+    """
+    inside, below = inside_range(fact, reading, policy), reading.value.high
+    if fact in _HARM_IS_HIGH and reading.low is not None and below is not None and below <= reading.low:
+        return False
+    return None if inside is None else not inside
+
+
 # --- the course of treatment ----------------------------------------------------------------------
 
 

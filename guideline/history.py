@@ -16,6 +16,7 @@ from guideline.derive import (
     Course,
     flag,
     inside_range,
+    is_abnormal,
     newest,
     note_on,
     of_one_day,
@@ -177,7 +178,7 @@ def times_upper_beside(
 
 
 def outside_range(facts: Iterable[str], record: Record, policy: Policy) -> Fact:
-    """Whether the newest result of any of the analytes lies outside its own reference range."""
+    """Whether the newest result of any of the analytes lies outside its own reference range, to the side of harm."""
     return any_of(_outside(fact, record, policy) for fact in facts)
 
 
@@ -187,12 +188,10 @@ def _outside(fact: str, record: Record, policy: Policy) -> Fact:
         assert missing is not None
         return missing
     of_day = of_one_day(fact, record, reading)
-    inside = [inside_range(fact, each, policy) for each in of_day]
-    if None in inside:
+    abnormal = [is_abnormal(fact, each, policy) for each in of_day]
+    if None in abnormal:
         return Missing.of(fact, Reason.UNREADABLE, "no reference range came with the result")
-    return flag(
-        not all(inside), tuple(seen(fact, each, "outside its reference range") for each in of_day[:1])
-    )
+    return flag(any(abnormal), tuple(seen(fact, each, "outside its reference range") for each in of_day[:1]))
 
 
 def raised(fact: str, record: Record, policy: Policy) -> Fact:

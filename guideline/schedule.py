@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from guideline.derive import NO, YES, Course, inside_range, newest, of_one_day, seen
+from guideline.derive import NO, YES, Course, is_abnormal, newest, of_one_day, seen
 from guideline.facts import vocabulary
 from guideline.policy import Policy
 from guideline.record import Reading, Record, Unusable
@@ -205,7 +205,7 @@ def repeat_due(record: Record, drug: str, course: Course, policy: Policy) -> Fac
                 [c for c in missing.causes if c.reason is not Reason.ABSENT] if missing is not None else []
             )
         elif (record.on - reading.on).days >= plan.not_normal:
-            outside = [r for r in of_one_day(fact, record, reading) if inside_range(fact, r, policy) is False]
+            outside = [r for r in of_one_day(fact, record, reading) if is_abnormal(fact, r, policy)]
             found += [seen(fact, r, "outside its reference range") for r in outside[:1]]
             gaps += passed
     if found:
