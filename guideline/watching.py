@@ -185,13 +185,24 @@ def _infection_unsaid(c: OrderFacts) -> Fact:
 
 
 def _pregnant(c: OrderFacts) -> Fact:
-    return _superseded(c["pregnancyOnRecord"], c["pregnancyTest"]) if _female(c) else Known(NO)
+    return _whatever_the_sex(c, _superseded(c["pregnancyOnRecord"], c["pregnancyTest"]))
 
 
 def _lactating(c: OrderFacts) -> Fact:
-    if not _female(c):
-        return Known(NO)
-    return h.any_of((c["lactationOnRecord"], h.says(c["lactationStatus"], "positive")))
+    found = h.any_of((c["lactationOnRecord"], h.says(c["lactationStatus"], "positive")))
+    return _whatever_the_sex(c, found)
+
+
+def _whatever_the_sex(c: OrderFacts, found: Fact) -> Fact:
+    """The fact for a girl; of who is male on record nothing is asked, but a yes counts from child-bearing age on.
+
+    The sex on record is that of the administration, and a pregnancy beside it may be right.
+    """
+    if _female(c):
+        return found
+    age = c["age"]
+    grown = isinstance(age, Missing) or _old_enough(age, c.policy)
+    return found if grown and h.is_yes(found) else Known(NO)
 
 
 def _bk_signs(c: OrderFacts) -> Fact:
@@ -290,11 +301,15 @@ def _child_bearing(facts: Facts, policy: Policy) -> Fact:
     age = facts["age"]
     if isinstance(age, Missing):
         return age
-    assert isinstance(age.value, Interval)
-    limit = Decimal(policy.number("child_bearing_age"))
-    oldest = age.value.high
-    old_enough = oldest is not None and oldest >= limit
+    old_enough = _old_enough(age, policy)
     return flag(old_enough, (*facts["sex"].evidence, *age.evidence) if old_enough else ())
+
+
+def _old_enough(age: Known | Doubtful, policy: Policy) -> bool:
+    """Whether the child is, or may be, of child-bearing age."""
+    assert isinstance(age.value, Interval)
+    limit, oldest = Decimal(policy.number("child_bearing_age")), age.value.high
+    return oldest is not None and oldest >= limit
 
 
 _RULES: Mapping[str, Rule] = {
