@@ -56,6 +56,12 @@ IMPOSSIBLE: Final[tuple[tuple[Mapping[str, str], str], ...]] = (
         {"visit": "interval", "lipidVisit": "week-6", "lipidState": "due"},
         "a set that does week 12 comes when week 6 is overdue, unless a site waits weeks longer",
     ),
+    ({"visit": "none", "repeatDue": "yes"}, "no course is running, so nothing is due again"),
+    (
+        {"drug": "baricitinib", "visit": "week-4", "visitState": "not-due", "repeatDue": "yes"},
+        "the set that did week 2 is younger than the 4 weeks after which a result is due again",
+    ),
+    ({"phase": "initiation", "countedFrom": "escalation"}, "a start has no course that could have escalated"),
     ({"egfr": "< 0.3"}, "36 x the smallest plausible height / the largest plausible creatinine"),
 )
 """What no child can have, with the reason: a change that only such a child would feel is no mutant."""
@@ -85,6 +91,8 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("TOFA-DUE", "TOFA-MON-01", "visitState due made due | overdue"): _OUTRANKED,
     ("TOFA-DUE", "TOFA-MON-02", "visitState due made due | overdue"): _OUTRANKED,
     ("TOFA-DUE", "TOFA-MON-03", "visitState due made due | overdue"): _OUTRANKED,
+    ("TOFA-DUE", "TOFA-MON-03", "visitState not-due made not-due | overdue"): _OUTRANKED,
+    ("TOFA-DUE", "TOFA-MON-03", "lipidState not-due made not-due | overdue"): _OUTRANKED,
     ("TOFA-DUE", "TOFA-MON-01", "lipidState due made due | overdue"): _OUTRANKED,
     ("TOFA-DUE", "TOFA-MON-02", "lipidState due made due | overdue"): _OUTRANKED,
     ("TOFA-DUE", "TOFA-MON-03", "lipidState due made due | overdue"): _OUTRANKED,
@@ -93,6 +101,7 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("BARI-DUE", "BARI-MON-03", "visitState due made due | overdue"): _OUTRANKED,
     ("BARI-DUE", "BARI-MON-04", "visitState due made due | overdue"): _OUTRANKED,
     ("BARI-DUE", "BARI-MON-05", "visitState due made due | overdue"): _OUTRANKED,
+    ("BARI-DUE", "BARI-MON-05", "visitState not-due made not-due | overdue"): _OUTRANKED,
     ("BARI-CHECK", "BARI-IFN-07", "draftMgPerDay [12, 12] made [12, 12.01]"): _OUTRANKED,
     ("BARI-CHECK", "BARI-IFN-07", "without withholds"): _BY_ITSELF,
     ("BARI-RUNNING", "BARI-DOSE-CHK", "verdict under made under | over"): _OUTRANKED,
