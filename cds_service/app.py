@@ -34,7 +34,7 @@ from cds_service.errors import (
 from cds_service.logs import request_id
 from cds_service.metrics import ENDPOINTS, OTHER, Metrics
 from cds_service.rates import Rates
-from cds_service.routes import answer, bare, make_routes, metrics, runtime, store
+from cds_service.routes import METRICS, answer, bare, make_routes, metrics, runtime, store
 from cds_service.runtime import Runtime, make_runtime
 from cds_service.settings import Settings
 from cds_service.store.recording import record
@@ -67,7 +67,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None, store: Store 
     """
     app = Flask("cds_service", static_folder=None)
     made = runtime or make_runtime(settings)
-    clients = () if made.door is None else (client.name for client in made.door.clients.values())
+    clients = [] if made.door is None else [client.name for client in made.door.clients.values()]
     counters = Metrics(clients) if store is None else Metrics(clients, store.spool.depth)
     if store is not None:
         store.on_report = lambda r: counters.count_report(r.client, r.statements, r.outcome, r.reason)
@@ -78,7 +78,7 @@ def create_app(settings: Settings, runtime: Runtime | None = None, store: Store 
             made.door.rings[client.iss].on_failure = partial(counters.count_key_failure, client.name)
     app.extensions["jaki_cds"] = replace(made, count_unknown=counters.count_unknown_codes)
     app.extensions["jaki_cds_metrics"] = counters
-    app.extensions["jaki_cds_rates"] = None if settings.demo else Rates(settings.calls_per_second)
+    app.extensions["jaki_cds_rates"] = None if settings.demo else Rates(settings.calls_per_second, clients)
     app.extensions["jaki_cds_store"] = store
     app.url_map.merge_slashes = False
     app.before_request(_begin)
@@ -124,7 +124,16 @@ def _begin() -> Response | None:
     here.request_id = str(uuid.uuid4())
     here.cards = None
     request_id.set(here.request_id)
+    if request.path.startswith(METRICS):
+        _hide_metrics()
     return _answer_options() if request.method == "OPTIONS" else None
+
+
+def _hide_metrics() -> None:
+    """Where they have a listener of their own, they are nowhere else (the port is the socket's, not the caller's)."""
+    port = runtime().settings.metrics_port
+    if port and request.environ["SERVER_PORT"] != str(port):
+        raise UnknownService()
 
 
 def _answer_options() -> Response | None:

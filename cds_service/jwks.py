@@ -132,7 +132,6 @@ class KeyRing:
         self._keys = fixed
         self._fetch = fetch
         self._clock = clock
-        self._lock = threading.Lock()
         self._shared = None if fetch is None else SharedSet()
         self._looked_at: float | None = None
         self._fetched_at: float | None = None
@@ -163,7 +162,7 @@ class KeyRing:
         """Takes over what another worker fetched; fetches where nobody has asked for so many seconds."""
         if self._fetch is None or self._shared is None:
             return
-        with self._lock, self._shared.held():
+        with self._shared.lock:
             asked_at, fetched_at = self._shared.times()
             if fetched_at not in (None, self._fetched_at):
                 self._fetched_at = fetched_at

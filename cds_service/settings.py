@@ -222,7 +222,7 @@ SETTINGS: tuple[Setting, ...] = (
         "calls_per_second",
         "50",
         "1 to 10000",
-        "Calls that one client may make in a second to each worker process; more get 429. No limit in demo mode.",
+        "Calls that one client may make in a second, over all workers of a machine; more get 429. None in demo mode.",
         _whole_number(1, 10_000),
     ),
     Setting(

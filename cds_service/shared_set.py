@@ -1,45 +1,27 @@
-"""A key set that one worker process fetched, for all of them: an unlinked file that they inherit when they fork.
-
-Its lock belongs to a process and goes with it, so a worker that is killed holds up no other.
-"""
+"""A key set that one worker process fetched, for all of them."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
-import tempfile
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from cds_service.json_reader import UnreadableBody, read_json, write_json
+from cds_service.worker_lock import WorkerLock
 
 _HEAD = struct.Struct("dd")
 _NEVER = -1.0
 
 
 class SharedSet:
-    """When the set was asked for and what was fetched last. To be made before the workers fork; used under ``held``.
+    """When the set was asked for and what was fetched last. To be made before the workers fork; used under ``lock``.
 
     Times are seconds of the system's monotonic clock, which is the same in all processes.
     """
 
     def __init__(self) -> None:
-        self._file, path = tempfile.mkstemp(prefix="jaki-cds-")
-        Path(path).unlink()
+        self.lock = WorkerLock()
+        self._file = self.lock.file
         os.pwrite(self._file, _HEAD.pack(_NEVER, _NEVER), 0)
-        weakref.finalize(self, os.close, self._file)
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """No other process holds it meanwhile. Threads of one process must take care of themselves."""
-        fcntl.lockf(self._file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
 
     def times(self) -> tuple[float | None, float | None]:
         """When it was asked for last, and when what is kept was fetched; ``None`` for never."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import http.client
 import json
 import os
@@ -27,6 +26,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from fault_servers import Server, answer, drip_head, endless, gzip_bomb, hang, self_signed, truncate
 from flask.testing import FlaskClient
+from forks import ended_with, in_a_worker
 from joserfc import jws as oracle_jws
 from joserfc.jwk import ECKey, RSAKey
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
@@ -565,21 +565,6 @@ def test_auth_4_a_flood_of_unknown_key_ids_causes_one_fetch_a_minute(guard: Repl
     assert server.calls == 2
 
 
-def in_a_worker(work: Callable[[], bool]) -> int:
-    """Forks as the server does; gives the number of the process, which ends with 0 if the work came out true."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        with contextlib.suppress(BaseException):
-            code = 0 if work() else 1
-        os._exit(code)
-    return child
-
-
-def came_out_true(*workers: int) -> list[bool]:
-    return [os.waitpid(worker, 0)[1] == 0 for worker in workers]
-
-
 def test_auth_4_all_workers_of_a_service_share_one_fetch_a_minute(guard: ReplayGuard, tmp_path: Path) -> None:
     calls, served = tmp_path / "calls", tmp_path / "served"
     served.write_text(json.dumps({"keys": [EC_JWK]}))
@@ -598,7 +583,9 @@ def test_auth_4_all_workers_of_a_service_share_one_fetch_a_minute(guard: ReplayG
     def work() -> bool:
         return accepts(door, good) and not any(accepts(door, text) for text in forged)
 
-    assert all(came_out_true(*[in_a_worker(work) for _ in range(4)])), "1,000 forged tokens over four workers"
+    assert ended_with(*[in_a_worker(work) for _ in range(4)]) == [True] * 4, (
+        "1,000 forged tokens over four workers"
+    )
     assert calls.read_text() == "x"
 
     # The client rotates; one worker fetches, and another has the key a moment later though it may not fetch.
@@ -606,15 +593,13 @@ def test_auth_4_all_workers_of_a_service_share_one_fetch_a_minute(guard: ReplayG
     rotated = token(private=EC_OTHER, kid="new")
     assert not accepts(door, rotated)
     ticks.now += 60
-    assert came_out_true(in_a_worker(lambda: accepts(door, rotated))) == [True]
+    assert ended_with(in_a_worker(lambda: accepts(door, rotated))) == [True]
     served.unlink()
     assert accepts(door, rotated)
     assert not accepts(door, good), "the old key is gone here too"
     assert calls.read_text() == "xx"
     ticks.now += 3600
-    assert came_out_true(in_a_worker(lambda: accepts(door, rotated))) == [True], (
-        "a new worker during an outage"
-    )
+    assert ended_with(in_a_worker(lambda: accepts(door, rotated))) == [True], "a new worker during an outage"
 
 
 def test_auth_4_a_worker_killed_while_it_fetches_holds_up_no_other(guard: ReplayGuard) -> None:
@@ -626,7 +611,7 @@ def test_auth_4_a_worker_killed_while_it_fetches_holds_up_no_other(guard: Replay
     parent, ticks = os.getpid(), Clock(1000.0)
     client = client_of(keys={}, jwks_url="https://ehr.example.org/jwks", fetch_keys=fetch)
     door = Door([client], guard, ticks=ticks)
-    assert came_out_true(in_a_worker(lambda: accepts(door, token()))) == [False]
+    assert ended_with(in_a_worker(lambda: accepts(door, token()))) == [-signal.SIGKILL]
     ticks.now += 60
     assert accepts(door, token())
 

@@ -17,6 +17,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from typing import Any
 import pytest
 from builders import HEALTHY, Json, bundle, client, comparable, draft, findings, hook_request, observation
 from builders import cards as cards_of
+from forks import ended_with, in_a_worker
 from test_http import FEEDBACK, ORDER_SIGN, ORDER_SIGN_URL, assert_refused
 from test_json_reader import REFUSED
 from test_serve import LIMIT, exchange, head, running
@@ -507,7 +509,7 @@ def test_card_1_two_parsers_of_gfm_see_nothing_but_text(text: str) -> None:
 
 
 def test_http_8_a_client_that_calls_too_often_gets_429_and_others_do_not() -> None:
-    rates = Rates(3)
+    rates = Rates(3, ["hospital-a", "hospital-b"])
     for _ in range(3):
         rates.check("hospital-a")
     with pytest.raises(TooManyRequests) as refusal:
@@ -539,6 +541,25 @@ def test_http_8_no_thread_is_started_for_a_call(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(threading.Thread, "start", started.append)
     rates.check("hospital-a")
     assert not started, "a thread for each call costs more than counting it"
+
+
+def test_http_8_all_workers_of_a_service_count_together() -> None:
+    rates = Rates(50, ["hospital-a", "hospital-b"], clock=lambda: 100.0)
+
+    def calls(client: str, number: int) -> int:
+        taken = 0
+        for _ in range(number):
+            with contextlib.suppress(TooManyRequests):
+                rates.check(client)
+                taken += 1
+        return taken
+
+    def worker() -> int:
+        with ThreadPoolExecutor(4) as pool:
+            return sum(pool.map(calls, ["hospital-a"] * 4, [25] * 4))
+
+    assert sum(ended_with(*[in_a_worker(worker) for _ in range(4)])) == 50
+    assert calls("hospital-b", 60) == 50
 
 
 def test_http_8_the_limit_holds_outside_demo_mode_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 from builders import draft, hook_request
 from fault_servers import Server as FhirServer
 from fault_servers import answer
+from forks import ended_with, in_a_worker
 from prometheus_client.parser import text_string_to_metric_families
 from test_auth import SERVICE, client_of, token
 from test_serve import BODY
@@ -40,12 +40,13 @@ def samples(text: str) -> dict[tuple[str, ...], float]:
 def test_the_counters_of_forked_workers_add_up() -> None:
     metrics = Metrics()
     for worker in (1, 2):
-        child = os.fork()
-        if child == 0:
+
+        def count(worker: int = worker) -> int:
             metrics.use_row(worker)
             metrics.count_request("healthz", 200, 0.25)
-            os._exit(0)
-        os.waitpid(child, 0)
+            return 0
+
+        assert ended_with(in_a_worker(count)) == [0]
     found = samples(metrics.text())
     assert found["jaki_cds_requests_total", "healthz", "200"] == 2
     assert found["jaki_cds_request_seconds_sum", "healthz"] == 0.5
@@ -177,13 +178,14 @@ def test_obs_4_a_fhir_server_that_is_left_alone_is_told() -> None:
 def test_obs_4_breakers_of_workers_add_up_and_end_with_their_worker() -> None:
     metrics = Metrics(["north", "south"])
     for worker, resting in ((1, [1, 2, 1]), (2, [1])):
-        child = os.fork()
-        if child == 0:
+
+        def tell(worker: int = worker, told: list[int] = resting) -> int:
             metrics.use_row(worker)
-            for number in resting:
+            for number in told:
                 metrics.tell_breakers("north", number)
-            os._exit(0)
-        os.waitpid(child, 0)
+            return 0
+
+        assert ended_with(in_a_worker(tell)) == [0]
 
     def told(name: str) -> list[float]:
         found = samples(metrics.text())

@@ -103,7 +103,7 @@ class Hospital:
 
 
 @contextmanager
-def hospital(folder: Path) -> Iterator[Hospital]:
+def hospital(folder: Path, calls_per_second: int = 10_000) -> Iterator[Hospital]:
     made = self_signed(folder)
     if made is None:
         pytest.skip("needs the openssl command")
@@ -130,7 +130,7 @@ clients:
             "PUBLIC_BASE_URL": BASE,
             "STORE": f"sqlite:///{folder}/store.sqlite",
             "METRICS_PORT": metrics_port,
-            "CALLS_PER_SECOND": 10_000,
+            "CALLS_PER_SECOND": calls_per_second,
         }.items():
             patch.setenv(f"JAKI_CDS_{name}", str(value))
         with (
@@ -153,8 +153,8 @@ PATHS = (
     *("/", "/cds-services", "/cds-services/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/guideline"),
     *(f"/cds-services/{service}{end}" for service in SERVICES for end in ("", "/", "/feedback", "?x=" + SECRET)),
     *("/cds-services//jaki-order-sign", f"/cds-services/{SECRET}", f"/{SECRET}", f"/?{SECRET}", "//metrics"),
-    *("/%6detrics", "/./metrics", "/cds-services/../metrics", "/metrics;x", "/metrics/x", "/demo/fhir/Patient/1"),
-    *("/%00", "/%ff", "/%2e%2e/etc/passwd", "/healthz%20", "/workbench"),
+    *("/%6detrics", "/./metrics", "/cds-services/../metrics", "/metrics;x", "/metrics/x", "/metrics/"),
+    *("/demo/fhir/Patient/1", "/%00", "/%ff", "/%2e%2e/etc/passwd", "/healthz%20", "/workbench"),
 )  # fmt: skip
 
 
@@ -171,6 +171,7 @@ def test_http_9_every_route_answers_every_method_to_a_stranger(site: Hospital) -
             assert SECRET.encode() not in body and SECRET not in str(headers), where
             assert b"jaki_cds_requests" not in body, where
             assert "/" not in headers.get("Server", ""), where
+            assert status in (400, 404) or "metrics" not in path, where
             assert (status == 405) <= ("Allow" in headers), where
             assert not (method == "HEAD" and body), where
             assert "Access-Control-Allow-Origin" not in headers, where
@@ -285,6 +286,21 @@ def test_auth_9_feedback_counts_for_the_client_that_was_sent_the_card(
     assert SECRET not in site.kept()
 
 
+def test_http_8_one_limit_for_both_workers_and_for_each_client_by_itself(tmp_path: Path) -> None:
+    with hospital(tmp_path, calls_per_second=10) as site:
+        site.post(norths())
+        time.sleep(1.1)
+        tokens, start = [norths() for _ in range(60)], time.monotonic()
+        with ThreadPoolExecutor(8) as pool:
+            ended = Counter(pool.map(site.post, tokens))
+        took = time.monotonic() - start
+        assert site.post(souths()) == 200
+        metrics = site.metrics().decode()
+    assert set(ended) == {200, 429} and 10 <= ended[200] <= 10 * (took + 1)
+    counted = f'jaki_cds_requests_total{{service="jaki-patient-view",status="429"}} {ended[429]:.1f}'
+    assert counted in metrics
+
+
 def test_log_1_nothing_of_a_token_or_header_is_kept_or_told(tmp_path: Path) -> None:
     """Good, forged and repeated tokens, a cookie, a query: not in log lines, metrics, record or answers."""
     said = b""
@@ -344,6 +360,6 @@ def test_obs_2_a_stop_under_load_loses_no_call(tmp_path: Path) -> None:
     print(f"OBS-2: {dict(ended)}, ended after {took:.1f} s")
     assert site.process.returncode == 0
     assert took <= 15
-    assert ended["answered"] > 50 and ended["not taken"] > 0
+    assert ended["answered"] > 8 and ended["not taken"] > 0
     assert ended["lost"] == 0, ended
     assert ended["reset"] == 0, ended
