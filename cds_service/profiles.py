@@ -17,7 +17,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
+
+from cds_service.uuids import new_uuid as random_uuid
 
 Json = dict[str, Any]
 
@@ -56,7 +57,7 @@ _AS_WRITTEN = frozenset(name for name, profile in PROFILES.items() if profile ==
 
 
 def shaped(
-    response: dict[str, object], name: str, new_uuid: Callable[[], str] = lambda: str(uuid4())
+    response: dict[str, object], name: str, new_uuid: Callable[[], str] = random_uuid
 ) -> dict[str, object]:
     """``response`` as clients of the profile ``name`` expect it; the given one is left alone.
 

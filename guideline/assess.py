@@ -442,12 +442,12 @@ def _withheld_by(tried: list[Tried], findings: tuple[Finding, ...], facts: Facts
 def _could_bar(tried: Tried) -> bool:
     """Whether a row that could not be assessed would have barred the dose (ruling 3)."""
     row = tried.row
-    bars = tried.bars or row.withholds is not None or row.severity is _CRITICAL
     # What judges the draft itself does not bar the dose that would replace it.
-    bars = bars and tried.table.stage != "after dose"
-    if isinstance(row.unknown_bars, str):
-        bars = bars and set(tried.answer.decided_by) == {row.unknown_bars}
-    return tried.outcome is _CANNOT_ASSESS and bars and row.unknown_bars is not False
+    if tried.outcome is not _CANNOT_ASSESS or row.unknown_bars is False or tried.table.stage == "after dose":
+        return False
+    if isinstance(row.unknown_bars, str) and set(tried.answer.decided_by) != {row.unknown_bars}:
+        return False
+    return tried.bars or row.withholds is not None or row.severity is _CRITICAL
 
 
 def _asks_first(tried: Tried) -> bool:
@@ -507,9 +507,7 @@ def _dose(
 
 
 def _traces(tried: list[Tried], tables: Tables, drug: str, facts: Facts) -> tuple[Trace, ...]:
-    return tuple(_trace(t) for t in (*tried, *_other_dose_rows(tables, drug, facts, tried)))
-
-
-def _trace(tried: Tried) -> Trace:
-    row = tried.row
-    return Trace(tried.table.name, row.id, tried.outcome, row.rule, tried.answer.decided_by)
+    everything = (*tried, *_other_dose_rows(tables, drug, facts, tried))
+    return tuple(
+        [Trace(t.table.name, t.row.id, t.outcome, t.row.rule, t.answer.decided_by) for t in everything]
+    )

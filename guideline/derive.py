@@ -237,7 +237,7 @@ def plausible_for_age(fact: str, reading: Reading, record: Record) -> bool:
     measure: Measure = "weight" if fact == "weight" else "height"
     found = [
         span
-        for born in (record.birth.earliest, record.birth.latest)
+        for born in {record.birth.earliest, record.birth.latest}  # one day where the whole date is known
         if born <= reading.on
         and (span := limits(measure, sex, completed_months(born, reading.on))) is not None
     ]

@@ -119,7 +119,7 @@ class Clock:
 
 @pytest.fixture
 def guard(tmp_path: Path) -> Iterator[ReplayGuard]:
-    made = ReplayGuard(f"sqlite:///{tmp_path}/store.sqlite")
+    made = ReplayGuard(f"sqlite:///{tmp_path}/store-tokens.sqlite")
     yield made
     made.close()
 
@@ -1039,7 +1039,7 @@ def test_a_real_service_with_clients(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert sorted(statuses) == [200] + [401] * 15
         body = json.loads(call("POST", SERVICE, token())[1])
         assert "cards" in body
-    with sqlite3.connect(tmp_path / "store.sqlite") as store:
+    with sqlite3.connect(tmp_path / "store-tokens.sqlite") as store:
         assert store.execute("select count(*) from token_seen").fetchone() == (2,)
     store.close()
 

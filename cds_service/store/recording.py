@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -239,13 +240,13 @@ def _assessed(a: OrderAssessment, running: bool, evidence: _Evidence, keys: Keys
     """
     rows = "\n".join(["|".join((t.table, t.row, t.outcome, ",".join(t.decided_by))) for t in a.traces])
     facts: Json = {}
-    plain: dict[str, list[str]] = {}
+    plain: dict[str, list[str]] = defaultdict(list)
     for name, fact in a.facts.items():
-        word = _plain_word(name, fact)
+        word = None if fact.evidence else _plain_word(name, fact)
         if word is None:
             facts[name] = fact_json(fact, evidence.place)
         else:
-            plain.setdefault(word, []).append(name)
+            plain[word].append(name)
     return {
         **order_head(a, running=running),
         "order": _reference(a.order, keys),
@@ -257,9 +258,7 @@ def _assessed(a: OrderAssessment, running: bool, evidence: _Evidence, keys: Keys
 
 
 def _plain_word(name: str, fact: Fact) -> str | None:
-    """The one word that says all of a fact; ``None`` where there is more to keep."""
-    if fact.evidence:
-        return None
+    """The one word that says all of a fact without evidence; ``None`` where there is more to keep."""
     if type(fact) is Known:
         return fact.value if type(fact.value) is str and not fact.each else None
     return ABSENT if fact == Missing((Cause(name, Reason.ABSENT),)) else None

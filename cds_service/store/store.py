@@ -323,8 +323,9 @@ def chain_on(cursor: DBAPICursor, dialect: Dialect, entries: Sequence[Entry], ke
         last = digest(before, seq, entry.id, entry.at, entry.kind, entry.body)
         row = {"id": entry.id, "at": entry.at, "kind": entry.kind, "body": entry.body}
         cursor.execute(driver_sql(_ADD_ENTRY, dialect), {"seq": seq, **row, "previous": before, "hash": last})
-        for card in entry.cards:
-            cursor.execute(driver_sql(_ADD_CARD, dialect), _card_row(card, entry.at, seq))
+        if entry.cards:
+            rows = [_card_row(card, entry.at, seq) for card in entry.cards]
+            cursor.executemany(driver_sql(_ADD_CARD, dialect), rows)
     sealed = {"seq": seq, "hash": last, "key_id": keys.current, "seal": keys.seal(seq, last)}
     if head is None:
         cursor.execute(driver_sql(_ADD_HEAD, dialect), {"id": 1, **sealed})
