@@ -28,7 +28,7 @@ from fhir_mappings.elements import (
     status_of,
     texts,
 )
-from fhir_mappings.medicines import Medicine, medicine_of, named_in, read_medicine
+from fhir_mappings.medicines import Medicine, is_spoken_of, medicine_of, named_in, read_medicine
 from fhir_mappings.prefetch import Pool
 from fhir_mappings.products import listed
 from guideline.facts import FactKind, vocabulary
@@ -400,7 +400,8 @@ def _medications(
         if not counts_as_taken(resource):
             continue
         medicine = medicine_of(resource, pool)
-        if medicine.unresolved or medicine.names_nothing or medicine.contradictory:
+        lost = medicine.unresolved and not is_spoken_of(resource)
+        if lost or medicine.names_nothing or medicine.contradictory:
             gap = gap or Reason.UNREADABLE
             continue
         current = status_of(resource) in ("active", "on-hold", "in-progress", "recorded", "unknown")

@@ -108,6 +108,13 @@ def medicines_read(pool: Pool) -> Medicines:
     return known
 
 
+def is_spoken_of(resource: Resource) -> bool:
+    """Whether the Reference to the Medication says in words what it is: many records have no more in a list."""
+    pointer = pointer_of(resource)
+    words = pointer.get("display") if isinstance(pointer, dict) else None
+    return isinstance(words, str) and bool(words.strip())
+
+
 def medicine_of(resource: Resource, pool: Pool) -> Medicine:
     """The medicine of a MedicationRequest, MedicationOrder or MedicationStatement (DSTU2 to R5); each read once."""
     known = medicines_read(pool)

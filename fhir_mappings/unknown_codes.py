@@ -23,7 +23,7 @@ from fhir_mappings.elements import (
     texts,
 )
 from fhir_mappings.lists import is_never_true
-from fhir_mappings.medicines import medicine_of, pointer_of
+from fhir_mappings.medicines import is_spoken_of, medicine_of, pointer_of
 from fhir_mappings.panels import own_results
 from fhir_mappings.prefetch import Pool
 
@@ -86,11 +86,16 @@ def unknown_entries(pool: Pool, patient_id: str) -> str | None:
     coded: list[str] = []
     spoken: list[str] = []
     for resource in (resource for kind in _LISTED for resource in pool.of(kind)):
-        holder = resource
+        holder, worded = resource, False
         if resource["resourceType"] in IN_MEDICATION:
             medication = pool.resolve(pointer_of(resource), resource)
             holder = resource if medication is None else medication
-        if _is_unread(holder) and _counts(resource, patient_id) and not _is_known_by_name(resource, pool):
+            worded = medication is None and is_spoken_of(resource) and not any(_codings(resource))
+        if (
+            (worded or _is_unread(holder))
+            and _counts(resource, patient_id)
+            and not _is_known_by_name(resource, pool)
+        ):
             (coded if any(_codings(holder)) else spoken).append(reference(resource))
     told = []
     if coded:

@@ -269,6 +269,18 @@ def test_an_unreadable_medicine_could_be_anything(change: Json) -> None:
     assert findings(found)["IND-BARI-03"]["outcome"] == "cannot-assess"
 
 
+def test_a_reference_with_words_is_a_medicine_in_words_alone() -> None:
+    """Epic lists every medicine so: one that no name of ours is in leaves the list readable, and is named."""
+    listed = {"medicationCodeableConcept": None}
+    words = {"reference": "Medication/gone", "display": "folic acid 5 mg tablet"}
+    found = before(**listed, medicationReference=words)
+    assert ("medications", "unreadable") not in missing(found)
+    assert "in words alone, without a code" in texts(found)
+    known = before(**listed, medicationReference={**words, "display": "tofacitinib (XELJANZ) 5 mg tablet"})
+    assert "IND-BARI-03" not in findings(known)
+    assert "in words alone" not in texts(known)
+
+
 # --- the course of treatment (rulings 1 and 16) ---------------------------------------------------
 
 COURSES: dict[str, tuple[list[Json], bool]] = {
