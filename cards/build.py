@@ -487,7 +487,13 @@ def _results(findings: Sequence[Finding]) -> str:
         if len(named) > _MOST_RESULTS:
             continue
         for fact, e in reversed(named.items()):
-            shown.setdefault(fact, f"{text.name_of(fact)} {text.amount(e.value, e.unit)}")
+            # An earlier result that it is compared with: "(12.5 g/dL before treatment)".
+            earlier = (
+                o for o in finding.evidence if o.fact == fact and o.note and o.on and e.on and o.on < e.on
+            )
+            compared = next(earlier, None)
+            beside = f" ({text.amount(compared.value, compared.unit)} {compared.note})" if compared else ""
+            shown.setdefault(fact, f"{text.name_of(fact)} {text.amount(e.value, e.unit)}{beside}")
     return f"{text.capital('; '.join(shown.values()))}: " if shown else ""
 
 

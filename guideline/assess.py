@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import msgspec
 
+from guideline.cells import Span
 from guideline.derive import NO, YES, Derived, course_of, egfr_below_floor, egfr_sum, facts_of
 from guideline.doses import DoseState, Form, OrderedDose
 from guideline.dosing import (
@@ -51,7 +52,7 @@ from guideline.record import Draft, Reading, Record
 from guideline.schedule import due_dates
 from guideline.sign_off import signed
 from guideline.tables import Row, Table, Tables
-from guideline.values import Doubtful, Fact, Known, Missing, Reason
+from guideline.values import Doubtful, Fact, Interval, Known, Missing, Reason
 from guideline.watching import bk_concern, watch_facts
 
 # A member looked up in its enumeration costs ten times what a name of the module does; these are asked at each row.
@@ -326,7 +327,7 @@ def _try_row(table: Table, row: Row, facts: Facts) -> Tried:
         if concerns.doubts or len(answer.doubts) > 1:
             doubts = unique((*answer.doubts, *concerns.doubts))
             answer = Answer(True, answer.causes, answer.evidence, doubts, answer.decided_by)
-        return Tried(table, row, _HIT, answer)
+        return Tried(table, row, _HIT, answer, on_limit=row.on_limit is not None and _on_limit(row, facts))
     causes = unique((*concerns.causes, *answer.causes))
     decided = unique((*(concerns.decided_by if concerns.holds is None else ()), *answer.decided_by))
     if (
@@ -341,6 +342,18 @@ def _try_row(table: Table, row: Row, facts: Facts) -> Tried:
     if table.speaks_for == "indication":
         causes = tuple(c for c in causes if c.fact == "indication") or causes
     return Tried(table, row, _CANNOT_ASSESS, Answer(None, causes, answer.evidence, (), decided))
+
+
+def _on_limit(row: Row, facts: Facts) -> bool:
+    """Whether a value stands exactly on a limit that the row includes (A-06, A-07)."""
+    asked = ((facts[name], cell) for box in row.boxes for name, cell in box.items() if isinstance(cell, Span))
+    return any(
+        not isinstance(fact, Missing)
+        and isinstance(fact.value, Interval)
+        and fact.value.exact in cell.limits
+        and cell.test(fact.value) is True
+        for fact, cell in asked
+    )
 
 
 def _rows_that_bar(tables: Tables, drug: str, facts: Facts) -> list[Tried]:
@@ -391,6 +404,8 @@ def _finding(tried: Tried, draft: Draft, dates: Mapping[str, date]) -> Finding:
     say = (
         f"{row.say} Outside the ages and weights that the row covers; no dose is suggested."
         if outside
+        else f"{row.say} {row.on_limit}"
+        if tried.on_limit
         else row.say
     )
     return Finding(

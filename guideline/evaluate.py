@@ -38,6 +38,7 @@ class Tried(msgspec.Struct, frozen=True):
     """A row with its answer, before rows of one statement are joined.
 
     ``bars`` is set where a row that could not be assessed speaks for others, one of which may bar the dose.
+    ``on_limit``: a value stands exactly on a limit of the row that another row names too.
     """
 
     table: Table
@@ -45,6 +46,7 @@ class Tried(msgspec.Struct, frozen=True):
     outcome: Outcome
     answer: Answer
     bars: bool = False
+    on_limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
