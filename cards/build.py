@@ -388,6 +388,8 @@ def _card(
     else:
         lines = _sentences(findings)
         headline = _headline(name, who, findings)
+    if order.new_request is not None and _is_barred(a) and any(f.due is not None for f in findings):
+        lines += ["", text.wording()["plan_not_offered"]]
     if leads:
         lines += _no_dose_lines(a)
     if refers:
@@ -411,6 +413,8 @@ def _orders(findings: Sequence[Finding], order: OrderToCard, occasion: Occasion)
         return ()
     now = dict.fromkeys((name, None) for f in findings if f.due is None for name in f.orders)
     planned = dict.fromkeys((name, f.due) for f in findings if f.due is not None for name in f.orders)
+    if _is_barred(order.assessment):
+        planned = {}  # tests of a treatment that is not to be given would have to be cancelled one by one
     found = []
     for label, wanted in (
         ("Order the tests that are missing or due", now),
@@ -420,6 +424,10 @@ def _orders(findings: Sequence[Finding], order: OrderToCard, occasion: Occasion)
         if actions:
             found.append(Suggestion(label, occasion.new_uuid(), False, tuple(actions)))
     return tuple(found)
+
+
+def _is_barred(a: OrderAssessment) -> bool:
+    return any(f.severity is Severity.CRITICAL and f.outcome is Outcome.HIT for f in a.findings)
 
 
 def _order_action(new_request: NewRequest, name: str, due: date | None) -> Action:

@@ -310,6 +310,8 @@ _COMBINED = "combined-hormonal-contraceptive"
 def _with_combination(found: frozenset[str]) -> frozenset[str]:
     """Ethinylestradiol together with a progestogen is a combined contraceptive, and no longer either of them."""
     both = {"ethinylestradiol", "progestogen-only-contraceptive"}
+    if found & {*both, _COMBINED}:
+        found -= {"contraceptive-type-unknown"}  # what kind it is, is said besides
     if both <= found or _COMBINED in found:
         return (found - both) | {_COMBINED}
     return found
