@@ -332,6 +332,9 @@ def _dose_lines(a: OrderAssessment, dose: DoseAdvice, findings: Sequence[Finding
     lines.append(f"| drafted | {drafted} |")
     lines.append("")
     lines.append(words["verdicts"][dose.verdict.value])
+    if dose.lowered:
+        lines.append(words["lowered"])
+        lines += ["", *(_reference_line(reference) for reference in a.reference_doses), ""]
     if dose.mg_per_kg_day is not None:
         lines.append(f"For information: {text.rounded(dose.mg_per_kg_day, 2)} mg per kg per day.")
     return lines
@@ -344,7 +347,8 @@ def _suggestion(order: OrderToCard, dose: DoseAdvice, dosage: Dosage, occasion: 
     label = text.summary(f"Set the dose to {text.regimen(dose.regimen)}{''.join(more)}")
     updated = {**order.draft, "dosageInstruction": dosage}
     action = Action("update", f"{label} in the drafted {dose.drug} order", updated)
-    return Suggestion(label, occasion.new_uuid(), not (dose.provisional or dose.other_product), (action,))
+    recommended = not (dose.provisional or dose.other_product or dose.lowered)
+    return Suggestion(label, occasion.new_uuid(), recommended, (action,))
 
 
 def _dose_json(dose: DoseAdvice, drafted: Regimen | None) -> JsonObject:

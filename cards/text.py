@@ -128,7 +128,7 @@ _KIND_OF_INFECTION = re.compile(r"\binfection-(serious|minor)-")
 def _concepts(value: str) -> str:
     """``infection-serious-sepsis`` as ``sepsis``, ``tb-active`` as ``TB active``."""
     words = re.sub(r"(?<!\bco)-", " ", _KIND_OF_INFECTION.sub("", value))
-    return _ABBREVIATION.sub(lambda found: found[0].upper(), words)
+    return _ABBREVIATION.sub(lambda found: found[0].upper(), words).replace("gvhd", "GvHD")
 
 
 def gap(cause: Cause) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -12,12 +13,14 @@ from guideline.cells import Span
 from guideline.derive import NO, YES, Derived, course_of, egfr_below_floor, egfr_sum, facts_of
 from guideline.doses import DoseState, Form, OrderedDose
 from guideline.dosing import (
+    ESCALATED,
     Selection,
     band_crossed,
     check_facts,
     dose_tables,
     egfr_crossed,
     high_dose,
+    initial_row,
     per_kg,
     phase_facts,
     reference_doses,
@@ -46,6 +49,7 @@ from guideline.findings import (
     ReferenceDose,
     Severity,
     Trace,
+    Verdict,
 )
 from guideline.policy import Policy
 from guideline.record import Draft, Reading, Record
@@ -82,6 +86,15 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
         findings = _joined([*findings, dose_finding])
     crossed = _is(facts["egfrCrossed"], YES)
     references = reference_doses(derived, draft, tables, selection, crossed)
+    if (
+        dose is not None
+        and dose.phase == ESCALATED
+        and dose.verdict is Verdict.UNDER
+        and _lowers(derived, draft)
+    ):
+        # Going up again would be an escalation that nobody asked for (A-17); the initial row is one option (A-73).
+        dose = replace(dose, lowered=True)
+        references += initial_row(derived, draft, tables)
     return _assessment(record, draft, tables, facts, tried, findings, dose, references, withheld)
 
 
@@ -103,6 +116,12 @@ def conclude(facts: Facts, drug: str, tables: Tables) -> Conclusion:
 
 
 _UNKNOWN_DOSE = OrderedDose(DoseState.ABSENT, None)
+
+
+def _lowers(derived: Derived, draft: Draft) -> bool:
+    """Whether the draft gives less in a day than the running order."""
+    running, drafted = running_total(derived.course), draft.dose.regimen
+    return running is not None and drafted is not None and drafted.mg_per_day < running
 
 
 def _asks_for_less(row: Row) -> bool:

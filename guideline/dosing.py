@@ -357,6 +357,13 @@ def _on_both_sides(derived: Derived, draft: Draft, tables: Tables, then: Fact) -
     )
 
 
+def initial_row(derived: Derived, draft: Draft, tables: Tables) -> tuple[ReferenceDose, ...]:
+    """The initial row of today, as text beside an escalated dose that the draft takes down (A-73)."""
+    row = select(tables, draft.drug, {**derived.facts, "schedule": Known(INITIAL)}).row
+    heading = "The initial row, one option where the dose is lowered"
+    return (ReferenceDose(row.id, heading, row.dose),) if row is not None and row.dose is not None else ()
+
+
 _INDICATIONS: Mapping[str, str] = {
     "jia": "In JIA",
     "jdm": "In JDM",
