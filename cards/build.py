@@ -38,6 +38,11 @@ EXTENSION = "org.jaki-cds"
 TOPICS = "urn:jaki-cds:topic"
 OVERRIDE_REASONS = "urn:jaki-cds:override-reason"
 
+# A member looked up in its enumeration costs ten times what a name of the module does; these are asked at each finding.
+_CRITICAL, _WARNING, _INFO = Severity.CRITICAL, Severity.WARNING, Severity.INFO
+_HIT, _CANNOT_ASSESS = Outcome.HIT, Outcome.CANNOT_ASSESS
+_ALERT, _NOTE = Kind.ALERT, Kind.NOTE
+
 NewUuid = Callable[[], str]
 NewRequest = Callable[[str, date | None], tuple[str, dict[str, Any]]]
 """A test by its name and due day -> its words and the ServiceRequest that orders it."""
@@ -68,16 +73,17 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
     """The cards of one order, most severe first."""
     a = order.assessment
     on_dose_card, rest = _split_dose(a)
-    critical = [f for f in rest if f.severity is Severity.CRITICAL and f.outcome is not Outcome.CANNOT_ASSESS]
-    gaps = [f for f in rest if f.outcome is Outcome.CANNOT_ASSESS]
-    others = [
-        f for f in rest if f.severity is not Severity.CRITICAL and f.outcome is not Outcome.CANNOT_ASSESS
-    ]
-    warnings = [f for f in others if f.severity is Severity.WARNING]
-    notes = [f for f in others if f.severity is not Severity.WARNING]
-    if not occasion.notes:
-        notes = [f for f in notes if f.kind is not Kind.NOTE]
-    warnings.sort(key=lambda f: (f.id not in a.withheld_by, f.kind is not Kind.ALERT))
+    critical, warnings, gaps, notes = [], [], [], []
+    for finding in rest:
+        if finding.outcome is _CANNOT_ASSESS:
+            gaps.append(finding)
+        elif finding.severity is _CRITICAL:
+            critical.append(finding)
+        elif finding.severity is _WARNING:
+            warnings.append(finding)
+        elif occasion.notes or finding.kind is not _NOTE:
+            notes.append(finding)
+    warnings.sort(key=lambda f: (f.id not in a.withheld_by, f.kind is not _ALERT))
     notes.sort(key=lambda f: (f.id not in a.withheld_by, _NOTES_ORDER.index(f.kind)))
     groups: list[tuple[str, list[Finding]]] = [("critical", found) for found in _by_trigger(critical)]
     if len(groups) > MOST_CRITICAL_CARDS:
@@ -93,10 +99,10 @@ def cards_for(order: OrderToCard, occasion: Occasion) -> list[Card]:
     for index, (name, found) in enumerate(groups):
         leads = index == 0 and a.dose is None and not order.running
         # The row that a running dose should follow stands beside the first finding about the dose.
-        refers = not told and any(f.about_dose and f.outcome is Outcome.HIT for f in found)
+        refers = not told and any(f.about_dose and f.outcome is _HIT for f in found)
         told = told or refers
         cards.append(_card(name, found, order, occasion, leads=leads, refers=refers))
-    cards.sort(key=lambda card: _RANKS[card.indicator])
+    cards.sort(key=lambda card: RANKS[card.indicator])
     return _with_notes(cards, a)
 
 
@@ -112,7 +118,7 @@ def _with_notes(cards: list[Card], a: OrderAssessment) -> list[Card]:
     return [msgspec.structs.replace(cards[0], detail="\n\n".join((body, " ".join(notes), end))), *cards[1:]]
 
 
-_RANKS: Mapping[str, int] = {severity: severity.rank for severity in Severity}
+RANKS: Mapping[str, int] = {severity: severity.rank for severity in Severity}
 _NOTES_ORDER = (Kind.ALERT, Kind.DOSE, Kind.ORDER, Kind.PLAN, Kind.NOTE)
 """What to do stands before what to know."""
 
@@ -136,8 +142,7 @@ def _split_dose(a: OrderAssessment) -> tuple[list[Finding], list[Finding]]:
     beside = [
         f
         for f in a.findings
-        if f.id == a.dose.row
-        or (f.about_dose and f.outcome is Outcome.HIT and f.severity is not Severity.CRITICAL)
+        if f.id == a.dose.row or (f.about_dose and f.outcome is _HIT and f.severity is not _CRITICAL)
     ]
     return beside, [f for f in a.findings if f not in beside]
 
@@ -297,18 +302,20 @@ def _dose_summary(a: OrderAssessment, dose: DoseAdvice) -> str:
     provisional = "provisionally " if dose.provisional else ""
     given = f"{provisional}{phase}{text.regimen(dose.regimen)}"
     head = f"{text.capital(a.drug)} in {_INDICATIONS[dose.indication]}: {given}"
-    drafted = text.drafted(a.drafted)
-    tails = {
-        Verdict.MATCH: "; the dose matches, the product does not"
-        if dose.other_product
-        else "; the draft matches",
-        Verdict.OVER: f"; drafted {drafted} is above it",
-        Verdict.UNDER: f"; drafted {drafted} is below it",
-        Verdict.SCHEDULE: f"; drafted {drafted} is split differently",
-        Verdict.ABSENT: "; no dose drafted yet",
-        Verdict.UNREADABLE: "; the drafted dose could not be read",
-    }
-    return head + tails[dose.verdict]
+    if dose.verdict is Verdict.MATCH and dose.other_product:
+        return f"{head}; the dose matches, the product does not"
+    return head + _VERDICTS[dose.verdict].format(text.drafted(a.drafted))
+
+
+_VERDICTS: Mapping[str, str] = {
+    Verdict.MATCH: "; the draft matches",
+    Verdict.OVER: "; drafted {} is above it",
+    Verdict.UNDER: "; drafted {} is below it",
+    Verdict.SCHEDULE: "; drafted {} is split differently",
+    Verdict.ABSENT: "; no dose drafted yet",
+    Verdict.UNREADABLE: "; the drafted dose could not be read",
+}
+"""What the drafted dose is against that of the row."""
 
 
 def _dose_lines(a: OrderAssessment, dose: DoseAdvice, findings: Sequence[Finding]) -> list[str]:
@@ -424,7 +431,8 @@ def _orders(findings: Sequence[Finding], order: OrderToCard, occasion: Occasion)
         ("Order the tests that are missing or due", now),
         ("Order the monitoring plan", planned),
     ):
-        actions = [_order_action(order.new_request, name, due) for name, due in wanted]
+        when = {due: "" if due is None else f", {text.day(due)}" for due in {due for _, due in wanted}}
+        actions = [_order_action(order.new_request, name, due, when[due]) for name, due in wanted]
         if actions:
             found.append(Suggestion(label, occasion.new_uuid(), False, tuple(actions)))
     return tuple(found)
@@ -434,9 +442,8 @@ def _is_barred(a: OrderAssessment) -> bool:
     return any(f.severity is Severity.CRITICAL and f.outcome is Outcome.HIT for f in a.findings)
 
 
-def _order_action(new_request: NewRequest, name: str, due: date | None) -> Action:
+def _order_action(new_request: NewRequest, name: str, due: date | None, when: str) -> Action:
     words, resource = new_request(name, due)
-    when = f", {text.day(due)}" if due is not None else ""
     return Action("create", f"Order: {words}{when}", resource)
 
 
@@ -470,7 +477,6 @@ _ORIGINS: Mapping[str, str] = {
     Origin.DERIVED: " (derived from the guideline)",
     Origin.DEFAULT: " (service default)",
 }
-_INFO, _CANNOT_ASSESS = Severity.INFO, Outcome.CANNOT_ASSESS
 
 
 def _sentences(findings: Sequence[Finding]) -> list[str]:
@@ -481,16 +487,15 @@ def _sentences(findings: Sequence[Finding]) -> list[str]:
         due = f" Due {text.day(f.due)}." if f.due is not None else ""
         by_sentence.setdefault((bold, f"{f.say}{due}", _ORIGINS[f.origin]), []).append(f)
     return [
-        f"- {bold}{_results(said)}{sentence}{bold}{origin} [{', '.join(f.id for f in said)}]"
+        # What stands in bold may be an alert, and an alert names its results.
+        f"- {bold}{_results(said) if bold else ''}{sentence}{bold}{origin} [{', '.join([f.id for f in said])}]"
         for (bold, sentence, origin), said in by_sentence.items()
     ]
 
 
 def _results(findings: Sequence[Finding]) -> str:
     """The results that alerts rest on, so that a list of them says which is which: ``ALT 250 U/L: ``."""
-    alerts = [
-        f for f in findings if f.kind is Kind.ALERT and f.severity is not Severity.INFO and not f.about_dose
-    ]
+    alerts = [f for f in findings if f.kind is _ALERT and f.severity is not _INFO and not f.about_dose]
     shown: dict[str, str] = {}
     for finding in alerts:
         named = {e.fact: e for e in reversed(finding.evidence) if isinstance(e.value, Decimal)}
@@ -573,13 +578,19 @@ def _detail(a: OrderAssessment, findings: Sequence[Finding], occasion: Occasion,
     unsure = list(dict.fromkeys(text.gap(c) for f in findings for c in _told(f.missing)))
     if unsure and not all(f.outcome is _CANNOT_ASSESS for f in findings):
         parts.append("Not certain: " + "; ".join(unsure) + ".")
-    source, words = the_source(), text.wording()
-    reviewed = "" if all(f.reviewed for f in findings) else f"{words['not_reviewed']} "
-    parts.append(
-        f"{words['disclaimer']} {reviewed}{words['decision']} {source.short}, "
-        f"accepted {text.day(source.accepted)}; evaluated as of {text.day(occasion.as_of)}."
-    )
+    parts.append(f"{_closing(all(f.reviewed for f in findings))} evaluated as of {text.day(occasion.as_of)}.")
     return "\n\n".join(parts)
+
+
+@cache
+def _closing(reviewed: bool) -> str:
+    """What every card says in the end, but for the day."""
+    source, words = the_source(), text.wording()
+    warned = "" if reviewed else f"{words['not_reviewed']} "
+    return (
+        f"{words['disclaimer']} {warned}{words['decision']} {source.short}, "
+        f"accepted {text.day(source.accepted)};"
+    )
 
 
 def _egfr_line(a: OrderAssessment) -> str:
@@ -607,7 +618,7 @@ def _finished(
     suggestions: tuple[Suggestion, ...] = (),
 ) -> Card:
     source = the_source()
-    indicator = min((f.severity for f in findings), key=_RANKS.__getitem__)
+    indicator = min((f.severity for f in findings), key=RANKS.__getitem__)
     extension: JsonObject = {
         "edition": source.id,
         "knowledgeVersion": source.knowledge_version,
@@ -620,7 +631,7 @@ def _finished(
         uuid=occasion.new_uuid(),
         summary=text.summary(summary),
         detail=detail,
-        indicator=indicator.value,
+        indicator=str(indicator),
         source={
             "label": f"{source.short} ({source.id})",
             "url": source.url,
@@ -628,7 +639,7 @@ def _finished(
         },
         extension={EXTENSION: extension},
         suggestions=suggestions,
-        override_reasons=_override_reasons() if indicator is not Severity.INFO else (),
+        override_reasons=_override_reasons() if indicator is not _INFO else (),
     )
 
 
@@ -648,16 +659,19 @@ def finding_json(finding: Finding) -> JsonObject:
         "origin": str(finding.origin),
         "section": finding.section,
         "drug": finding.drug,
-        "evidence": [_evidence_json(e) for e in finding.evidence],
-        "missing": [{"fact": c.fact, "reason": str(c.reason)} for c in _once(finding.missing)],
+        "evidence": [_evidence_json(e) for e in finding.evidence] if finding.evidence else [],
+        "missing": _missing_json(finding.missing) if finding.missing else [],
     }
     if finding.order is not None:
         found["order"] = finding.order
     return found
 
 
-def _once(causes: Iterable[Cause]) -> list[Cause]:
-    return list({(c.fact, c.reason): c for c in causes}.values()) if causes else []
+def _missing_json(causes: Iterable[Cause]) -> list[JsonObject]:
+    return [
+        {"fact": fact, "reason": reason}
+        for fact, reason in dict.fromkeys((c.fact, str(c.reason)) for c in causes)
+    ]
 
 
 def _evidence_json(e: Evidence) -> JsonObject:

@@ -39,17 +39,18 @@ def read_body(request: Request, max_bytes: int) -> object:
     Raises:
         WrongMediaType, LengthRequired, TooLarge, BadRequest: before or after reading, as they apply.
     """
-    if not _JSON.fullmatch(request.mimetype):
+    environ = request.environ
+    if environ.get("CONTENT_TYPE") != "application/json" and not _JSON.fullmatch(request.mimetype):
         raise WrongMediaType()
-    if request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("", "identity"):
         raise WrongMediaType("The body is compressed; send it without Content-Encoding.")
     length = request.content_length
-    if "Transfer-Encoding" in request.headers or length is None:
+    if "HTTP_TRANSFER_ENCODING" in environ or length is None:
         raise LengthRequired()
     if length > max_bytes:
         raise TooLarge(f"The body is larger than {max_bytes} bytes; send fewer resources.")
     try:
-        raw = request.environ[RAW] = _read(request, length)
+        raw = environ[RAW] = _read(request, length)
         return read_json(raw)
     except UnreadableBody as error:
         raise BadRequest(error.reason) from None

@@ -31,7 +31,7 @@ from fhir_mappings.drafts import (
 )
 from fhir_mappings.gather import gather
 from fhir_mappings.lists import Lists, read_lists
-from fhir_mappings.medicines import pointer_of
+from fhir_mappings.medicines import Medicines, medicines_read, pointer_of
 from fhir_mappings.patient import find_patient, with_owners
 from fhir_mappings.prefetch import Pool, Supply
 from fhir_mappings.requests import service_request
@@ -50,7 +50,8 @@ class Concern:
     """What of a call concerns this guideline: drafts of JAK inhibitors, and of things a child on one should not get.
 
     ``orders`` may hold drafts whose drug could not be resolved. ``supplies`` and their ``pool`` are the data read so
-    far; ``None`` where the drafts alone told enough. ``source`` is where more can be fetched.
+    far; ``None`` where the drafts alone told enough: ``medicines`` are what they name then, whatever else is read.
+    ``source`` is where more can be fetched.
     """
 
     source: Source
@@ -58,6 +59,7 @@ class Concern:
     pool: Pool | None
     orders: tuple[DraftedOrder, ...]
     others: tuple[str, ...]
+    medicines: Medicines = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ def concern_of(call: HookCall, runtime: Runtime) -> Concern:
             f"More than {MOST_DRAFTS} of the drafted orders concern this guideline; send them in several calls."
         )
     if alone:
-        return Concern(source, None, None, tuple(orders), tuple(others))
+        return Concern(source, None, None, tuple(orders), tuple(others), medicines_read(pool))
     return Concern(source, supplies, pool, tuple(orders), tuple(others))
 
 
@@ -167,6 +169,7 @@ def read_case(call: HookCall, runtime: Runtime, concern: Concern, on: date, step
     pool = concern.pool
     if pool is None or not _is_same(steps.supplies, supplies):
         pool = _pool(call, drafts, steps.supplies, runtime)
+        medicines_read(pool).update(concern.medicines)
     lacking = unresolved_medications(pool, call.patient_id, call.fhir_server)
     if lacking and (fetched := concern.source.references(lacking)):
         steps.supplies.update(fetched)

@@ -177,7 +177,8 @@ class _Reader:
             raise self.fault(node, "jwks_url must be an https address without a query")
         if url.startswith(f"{SANDBOX_ISSUER}/") and not self.settings.demo:
             raise self.fault(node, "the public sandbox's key is known to all; use it with --demo only")
-        limits = {"max_bytes": LARGEST_SET_BYTES, "deadline_ms": KEY_FETCH_MS}
+        # One attempt may take all the time: a key server that is slow, not dead, must not lock its client out.
+        limits = {"max_bytes": LARGEST_SET_BYTES, "deadline_ms": KEY_FETCH_MS, "attempt_ms": KEY_FETCH_MS}
         fetcher = self.fetcher(node, (url,), networks, ca_file, limits)
 
         def fetch() -> object:

@@ -22,13 +22,15 @@ from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-from cds_service.errors import BadRequest, Issue
+from cds_service.errors import BadRequest, Issue, TooLarge
 from cds_service.services import Service
 from cds_service.settings import Settings
 
 EXTENSION = "org.jaki-cds"
 AS_OF_FIELD = f'extension["{EXTENSION}"].asOf'
 MAX_ISSUES = 10
+MOST_REPORTS = 1000
+"""Items of one feedback call: they are written in one transaction, for which all other calls wait."""
 # Ages and windows are counted back from the evaluation date: a year near the end of the calendar has no past.
 FIRST_YEAR, LAST_YEAR = 1900, 2200
 
@@ -160,12 +162,15 @@ def check_feedback(body: object) -> list[dict[str, Any]]:
 
     Raises:
         BadRequest: naming each faulty field with its cure, never its value.
+        TooLarge: more items than are written while others wait.
     """
     if not isinstance(body, dict):
         raise BadRequest('The body is not a JSON object; send {"feedback": [...]}.')
     feedback = _without_nulls(body)
     items = feedback.get("feedback")
     if isinstance(items, list):
+        if len(items) > MOST_REPORTS:
+            raise TooLarge(f"feedback has more than {MOST_REPORTS} items; send them in several calls.")
         feedback["feedback"] = items = [
             _without_nulls(item) if isinstance(item, dict) else item for item in items
         ]

@@ -197,18 +197,21 @@ def _administration(each: Administration) -> Json:
 
 def fact_json(fact: Fact, write: Callable[[Evidence], object]) -> Json:
     """A fact with its state and causes; ``write`` says what stands for each datum of its evidence."""
-    evidence: Json = {"evidence": [write(e) for e in fact.evidence]} if fact.evidence else {}
+    found: Json = {"state": _STATES[type(fact)]}
+    if not isinstance(fact, Missing):
+        found["value"] = _value(fact.value)
+    if not isinstance(fact, Known):
+        found["causes"] = [_cause(cause) for cause in fact.causes]
+    if isinstance(fact, Doubtful) and fact.expired:
+        found["expired"] = True
+    if fact.evidence:
+        found["evidence"] = [write(e) for e in fact.evidence]
     if not isinstance(fact, Missing) and fact.each:
-        evidence["each"] = [_value(value) for value in fact.each]
-    match fact:
-        case Known():
-            return {"state": "known", "value": _value(fact.value), **evidence}
-        case Doubtful():
-            causes = [_cause(cause) for cause in fact.causes]
-            expired = {"expired": True} if fact.expired else {}
-            return {"state": "doubtful", "value": _value(fact.value), "causes": causes, **expired, **evidence}
-        case Missing():
-            return {"state": "missing", "causes": [_cause(cause) for cause in fact.causes], **evidence}
+        found["each"] = [_value(value) for value in fact.each]
+    return found
+
+
+_STATES = {Known: "known", Doubtful: "doubtful", Missing: "missing"}
 
 
 def _value(value: Interval | str | frozenset[str]) -> object:

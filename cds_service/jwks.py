@@ -11,10 +11,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from jwt import PyJWK, PyJWTError
+
+from cds_service.shared_set import SharedSet
 
 ES384: Final = "ES384"
 RS384: Final = "RS384"
@@ -112,11 +115,12 @@ def read_fetched_set(value: object) -> Keys | None:
 
 
 class KeyRing:
-    """The keys of one client, safe for threads.
+    """The keys of one client, safe for threads, and for the workers forked after it was made.
 
     ``fetch`` gets the key set from the client's configured address (``None`` where that failed). It is
-    called at most once in 60 s whatever tokens come, one call at a time. What was once fetched stays good
-    while the address does not answer: an outage there must not stop the advice here.
+    called at most once in 60 s whatever tokens come, one call at a time, over all workers; what one of them
+    fetched the others take over. What was once fetched stays good while the address does not answer: an
+    outage there must not stop the advice here.
     """
 
     def __init__(
@@ -128,8 +132,11 @@ class KeyRing:
         self._keys = fixed
         self._fetch = fetch
         self._clock = clock
-        self._lock = threading.Lock()
-        self._asked_at: float | None = None
+        self._shared = None if fetch is None else SharedSet()
+        self._looked_at: float | None = None
+        self._fetched_at: float | None = None
+        self.on_failure: Callable[[], None] = lambda: None
+        """Called each time that the address gave no set that can be used."""
 
     def find(self, kid: str, algorithm: str) -> Key | None:
         """The key; an unknown one is looked for in a fresh set, where one may be fetched now."""
@@ -137,7 +144,8 @@ class KeyRing:
         if key is None:
             self._renew()
             return self._keys.get((kid, algorithm))
-        if self._due(SECONDS_FRESH):
+        if self._shared is not None and self._is_past(self._looked_at, SECONDS_FRESH):
+            self._looked_at = self._clock()  # so that no second thread starts while one waits for its turn
             threading.Thread(target=self._renew, args=(SECONDS_FRESH,), name="key-set", daemon=True).start()
         return key
 
@@ -147,20 +155,30 @@ class KeyRing:
         now = self._keys.get((key.kid, key.algorithm))
         return None if now is None or now.public == key.public else now
 
-    def _due(self, seconds: float) -> bool:
-        if self._fetch is None:
-            return False
-        return self._asked_at is None or self._clock() - self._asked_at >= seconds
+    def _is_past(self, since: float | None, seconds: float) -> bool:
+        return since is None or self._clock() - since >= seconds
 
     def _renew(self, seconds: float = SECONDS_BETWEEN_FETCHES) -> None:
-        if self._fetch is None:
+        """Takes over what another worker fetched; fetches where nobody has asked for so many seconds."""
+        if self._fetch is None or self._shared is None:
             return
-        with self._lock:
-            if not self._due(seconds):
-                return
-            self._asked_at = self._clock()
-            keys = read_fetched_set(self._fetch())
-            if keys:
-                self._keys = keys
-            else:
-                _log.warning("key set not renewed: its address gave none that can be used")
+        with self._shared.lock:
+            asked_at, fetched_at = self._shared.times()
+            if fetched_at not in (None, self._fetched_at):
+                self._fetched_at = fetched_at
+                self._keys = read_fetched_set(self._shared.value()) or self._keys
+            if self._is_past(asked_at, seconds):
+                asked_at = self._clock()
+                self._shared.ask(asked_at)
+                self._take(self._fetch(), self._shared)
+            self._looked_at = asked_at
+
+    def _take(self, fetched: object, shared: SharedSet) -> None:
+        keys = read_fetched_set(fetched)
+        if not keys:
+            _log.warning("key set not renewed: its address gave none that can be used")
+            self.on_failure()
+            return
+        self._keys, self._fetched_at = keys, self._clock()
+        with suppress(OSError):  # no room for it: then each worker fetches its own, a minute apart
+            shared.keep(fetched, self._fetched_at)

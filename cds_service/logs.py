@@ -98,3 +98,6 @@ def configure(level: str) -> None:
     logger.handlers = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False
+    # No line says which thread, process or line of code wrote it: then nobody need find that out for each.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # as the logging HOWTO says, Optimization

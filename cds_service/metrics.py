@@ -56,7 +56,7 @@ EVENTS = (
 """What becomes of a card, and the reason of an override."""
 
 _CELL_BYTES = 8
-_USED, _ORPHANS = ("used",), ("orphans",)
+_USED, _ORPHANS, _OPEN = ("used",), ("orphans",), "breaker-open"
 
 Key = tuple[str, ...]
 
@@ -65,6 +65,18 @@ _PLAIN = (
     ("indicators", "card_indicators", "Cards sent by indicator.", ["indicator"]),
     ("missing", "not_assessed", "Findings that could not be assessed, by reason.", ["reason"]),
     ("feedback", "feedback", "Feedback items received.", ["service", "outcome"]),
+    (
+        "key-failures",
+        "key_set_failures",
+        "Times that a client's address of keys gave no set that can be used; the keys fetched last stay good.",
+        ["client"],
+    ),
+    (
+        "breaker-opened",
+        "fetch_breaker_opened",
+        "Times that a worker began to leave a client's FHIR server alone, since it failed repeatedly.",
+        ["client"],
+    ),
     (
         "unknown-codes",
         "unknown_codes",
@@ -97,7 +109,10 @@ class Metrics(Collector):
         # Without a client of a name: demo mode, or a report that was spooled for one that is no longer configured.
         self._clients = {name: number for number, name in enumerate(dict.fromkeys(("", *clients)))}
         self._statements = {name: number for number, name in enumerate(register())}
-        self._columns = {key: number for number, key in enumerate(_keys())}
+        of_clients = [
+            (kind, client) for kind in ("key-failures", "breaker-opened", _OPEN) for client in self._clients
+        ]
+        self._columns = {key: number for number, key in enumerate([*_keys(), *of_clients])}
         # Behind them a cell for each client, statement and event, found by arithmetic: they are tens of thousands.
         events = len(self._clients) * len(self._statements) * len(EVENTS)
         self._width = len(self._columns) + events
@@ -109,6 +124,24 @@ class Metrics(Collector):
         self._row = worker % ROWS
         self._lock = threading.Lock()
         self._cells[self._row * self._width + self._columns[_USED]] = 1
+
+    def leave_row(self, worker: int) -> None:
+        """Called when a worker has ended, killed or not: what it counted stays, it leaves nothing alone any more."""
+        row = worker % ROWS * self._width
+        for client in self._clients:
+            self._cells[row + self._columns[_OPEN, client]] = 0
+
+    def tell_breakers(self, client: str, resting: int) -> None:
+        """How many of a client's FHIR servers this worker now leaves alone or only probes."""
+        with self._lock:
+            row = self._row * self._width
+            cell = row + self._columns[_OPEN, client]
+            opened = resting - self._cells[cell]
+            self._cells[cell] = resting
+            self._cells[row + self._columns["breaker-opened", client]] += max(0, opened)
+
+    def count_key_failure(self, client: str) -> None:
+        self._add(("key-failures", client), 1)
 
     def count_request(self, endpoint: str, status: int, seconds: float) -> None:
         self._add(("requests", endpoint, str(status)), 1)
@@ -195,6 +228,14 @@ class Metrics(Collector):
             value=total[_ORPHANS],
         )
         yield self._events(totals)
+        resting = GaugeMetricFamily(
+            "jaki_cds_fetch_breakers_open",
+            "FHIR servers of a client that failed repeatedly and are left alone or only probed, over all workers.",
+            labels=["client"],
+        )
+        for client in self._clients:
+            resting.add_metric([client], total[_OPEN, client])
+        yield resting
         yield GaugeMetricFamily(
             "jaki_cds_spool_entries",
             "Entries that wait in the spool since the database did not take them.",

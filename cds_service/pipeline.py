@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
-from cards.build import Occasion, OrderToCard, cards_for, not_checked_card, noted_card, treatment_cards
+from cards.build import RANKS, Occasion, OrderToCard, cards_for, not_checked_card, noted_card, treatment_cards
 from cards.model import Card
 from cds_service.case import (
     Answer,
@@ -22,12 +21,13 @@ from cds_service.case import (
 )
 from cds_service.envelope import HookCall
 from cds_service.runtime import Runtime
+from cds_service.uuids import new_uuid
 from fhir_mappings.dosage import write_dosage
 from fhir_mappings.drafts import DraftedOrder, fhir_version, read_draft, running_drafts
 from fhir_mappings.lists import only_draft, read_flags
 from fhir_mappings.site_codes import as_it_came
 from guideline.assess import assess, assess_beyond, assess_ending, watch
-from guideline.findings import Finding, OrderAssessment, Severity, Verdict
+from guideline.findings import Finding, OrderAssessment, Verdict
 from guideline.record import Draft
 from guideline.values import Cause, Reason
 
@@ -35,10 +35,10 @@ from guideline.values import Cause, Reason
 def respond(call: HookCall, runtime: Runtime) -> Answer:
     """The answer to ``call``. Raises ``CannotAnswer`` (412) only where nothing at all can be said."""
     as_of = call.as_of or runtime.today()
-    occasion = Occasion(as_of, new_uuid=lambda: str(uuid4()), notes=runtime.policy.show_notes)
+    occasion = Occasion(as_of, new_uuid=new_uuid, notes=runtime.policy.show_notes)
     steps = Steps()
     cards = (_view if drafts_of(call) is None else _orders)(call, runtime, occasion, steps)
-    cards.sort(key=lambda card: Severity(card.indicator).rank)  # most severe first, over all orders
+    cards.sort(key=lambda card: RANKS[card.indicator])  # most severe first, over all orders
     return Answer({"cards": [card.as_json() for card in cards]}, steps)
 
 

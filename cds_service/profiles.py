@@ -17,7 +17,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
+
+from cds_service.uuids import new_uuid as random_uuid
 
 Json = dict[str, Any]
 
@@ -52,10 +53,11 @@ PROFILES = {
         Profile("sandbox"),
     )
 }
+_AS_WRITTEN = frozenset(name for name, profile in PROFILES.items() if profile == Profile(name))
 
 
 def shaped(
-    response: dict[str, object], name: str, new_uuid: Callable[[], str] = lambda: str(uuid4())
+    response: dict[str, object], name: str, new_uuid: Callable[[], str] = random_uuid
 ) -> dict[str, object]:
     """``response`` as clients of the profile ``name`` expect it; the given one is left alone.
 
@@ -63,7 +65,7 @@ def shaped(
         KeyError: no profile has this name.
     """
     profile, cards = PROFILES[name], response.get("cards")
-    if profile == Profile(name) or not isinstance(cards, list):
+    if name in _AS_WRITTEN or not isinstance(cards, list):
         return response
     return {**response, "cards": [_card(card, profile, new_uuid) for card in cards]}
 

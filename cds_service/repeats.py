@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
-from uuid import uuid4
 
 from cards.build import NotRepeated, Occasion, not_repeated_card
 from cards.text import day
@@ -20,6 +19,7 @@ from cds_service.envelope import EXTENSION, HookCall
 from cds_service.json_reader import write_json
 from cds_service.store.recording import moment
 from cds_service.store.store import Override, Store
+from cds_service.uuids import new_uuid
 from fhir_mappings.drafts import resources_of
 from fhir_mappings.elements import Resource, reference
 from guideline.findings import Outcome, Severity
@@ -57,7 +57,7 @@ def _without(answer: Answer, call: HookCall, client: str, days: int, store: Stor
         return replace(answer, marks=marks)
     told = [_told(card, left_out[card["uuid"]]) for card in cards if card["uuid"] in left_out]
     as_of = date.fromisoformat(cards[0]["extension"][EXTENSION]["asOf"])
-    note = not_repeated_card(told, days, Occasion(as_of, new_uuid=lambda: str(uuid4()))).as_json()
+    note = not_repeated_card(told, days, Occasion(as_of, new_uuid=new_uuid)).as_json()
     withheld = tuple(_record(card, left_out[card["uuid"]]) for card in cards if card["uuid"] in left_out)
     note["extension"][EXTENSION]["withheld"] = list(withheld)
     kept = [card for card in cards if card["uuid"] not in left_out]

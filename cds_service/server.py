@@ -57,6 +57,22 @@ class Worker(ThreadWorker):
         self._awaited: dict[Any, float] = {}
         self._collected = 0.0
 
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """At a stop, who has connected already is let in, and nobody after that is kept waiting.
+
+        gunicorn would leave the listener open until its last call is answered; whoever connects meanwhile would
+        wait as long and then lose the call.
+        """
+        super().set_accept_enabled(enabled)
+        if self.alive:
+            return
+        for listener in self.sockets:
+            known = -1
+            while known != self.nr_conns:
+                known = self.nr_conns
+                self.accept(listener)
+            listener.close()
+
     def handle(self, conn: Any) -> Any:
         self._awaited[conn] = time.monotonic()
         try:
@@ -146,6 +162,7 @@ class Server(BaseApplication):
             "logger_class": ServerLog,
             "when_ready": lambda _arbiter: self._say_ready(),
             "post_fork": lambda _arbiter, worker: self._use_row(worker.age),
+            "child_exit": lambda _arbiter, worker: self._leave_row(worker.age),
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -175,3 +192,7 @@ class Server(BaseApplication):
     def _use_row(self, worker: int) -> None:
         if self._metrics is not None:
             self._metrics.use_row(worker)
+
+    def _leave_row(self, worker: int) -> None:
+        if self._metrics is not None:
+            self._metrics.leave_row(worker)

@@ -50,8 +50,15 @@ class Settings:
 
     @property
     def token_store(self) -> str:
-        """The database that remembers used tokens; there is one also where calls are not recorded."""
-        return STORE if self.store == NO_STORE else self.store
+        """The database that remembers used tokens; there is one also where calls are not recorded.
+
+        With SQLite it is a file of its own: in that of the record, a token would wait until another call is on disk.
+        """
+        url = make_url(STORE if self.store == NO_STORE else self.store)
+        if url.drivername == "sqlite":
+            path = Path(str(url.database))
+            url = url.set(database=str(path.with_stem(f"{path.stem}-tokens")))
+        return url.render_as_string(hide_password=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,14 +222,15 @@ SETTINGS: tuple[Setting, ...] = (
         "calls_per_second",
         "50",
         "1 to 10000",
-        "Calls that one client may make in a second to each worker process; more get 429. No limit in demo mode.",
+        "Calls that one client may make in a second, over all workers of a machine; more get 429. None in demo mode.",
         _whole_number(1, 10_000),
     ),
     Setting(
         "store",
         STORE,
         f"`sqlite:///path`, `postgresql://user@host/name`, `{NO_STORE}`",
-        "The database in which calls and feedback are recorded (docs/audit.md) and used tokens remembered. "
+        "The database in which calls and feedback are recorded (docs/audit.md) and used tokens remembered; with "
+        "SQLite these have a file of their own beside it (`jaki-cds-tokens.sqlite`). "
         f"`{NO_STORE}` records nothing; used tokens are then remembered in `var/`.",
         _store,
     ),

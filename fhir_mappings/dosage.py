@@ -533,6 +533,8 @@ def _phrase(text: object) -> Iterator[_Abbreviation]:
 
 def _objects(value: object, what: str) -> list[Mapping[str, Any]]:
     """The objects of an element that may repeat; an object alone is a list of one, ``null`` is nothing."""
+    if value is None:
+        return []
     items = [item for item in listed(value) if item is not None]
     found: list[Mapping[str, Any]] = [item for item in items if isinstance(item, dict)]
     if len(found) < len(items):

@@ -529,30 +529,30 @@ _LISTS = ("conditions", "procedures", "medications", "allergies", "immunizations
 
 def read_flags(lists: Lists) -> dict[str, Fact]:
     """Every yes/no fact of the vocabulary that is read from lists alone."""
-    present: dict[tuple[str, ...], tuple[list[tuple[str, RecordList]], frozenset[str], Fact]] = {}
     found: dict[str, Fact] = {}
-    for kind, wanted in _flag_kinds():
-        known = present.get(kind.read_from)
-        if known is None:
-            sources = [(part, lists.of(part)) for part in kind.read_from]
-            concepts = frozenset[str]().union(*(i.concepts for _, each in sources for i in each.items))
-            known = present[kind.read_from] = sources, concepts, _none_found(sources)
+    for read_from, by_concept in _flags().items():
+        sources = [(part, lists.of(part)) for part in read_from]
         # Of the many things that could stand in a list most do not, and say no in the same words.
-        sources, concepts, none = known
-        if wanted.isdisjoint(concepts):
-            found[kind.name] = none if concepts.isdisjoint(kind.perhaps) else _open(kind)
-        else:
-            found[kind.name] = _flag(kind, wanted, sources)
+        found |= dict.fromkeys(by_concept[_ANY], _none_found(sources))
+        concepts = {concept for _, each in sources for item in each.items for concept in item.concepts}
+        for name in {name for concept in concepts for name in by_concept.get(concept, ())}:
+            found[name] = _flag(vocabulary()[name], sources)
     return found
 
 
+_ANY = ""
+
+
 @cache
-def _flag_kinds() -> tuple[tuple[FactKind, frozenset[str]], ...]:
-    return tuple(
-        (kind, frozenset(kind.concepts))
-        for kind in vocabulary().values()
-        if kind.kind == "choice" and kind.concepts and all(part in _LISTS for part in kind.read_from)
-    )
+def _flags() -> Mapping[tuple[str, ...], Mapping[str, tuple[str, ...]]]:
+    """The yes/no facts of lists: by the lists that they are read from, then by concept (all of them at ``_ANY``)."""
+    found: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {}
+    for kind in vocabulary().values():
+        if kind.kind == "choice" and kind.concepts and all(part in _LISTS for part in kind.read_from):
+            by_concept = found.setdefault(kind.read_from, {})
+            for concept in (_ANY, *kind.concepts, *kind.perhaps):
+                by_concept[concept] = (*by_concept.get(concept, ()), kind.name)
+    return found
 
 
 def _none_found(sources: Iterable[tuple[str, RecordList]]) -> Fact:
@@ -560,14 +560,18 @@ def _none_found(sources: Iterable[tuple[str, RecordList]]) -> Fact:
     return Missing(causes) if causes else Known("no")
 
 
-def _flag(kind: FactKind, wanted: frozenset[str], sources: list[tuple[str, RecordList]]) -> Fact:
+def _flag(kind: FactKind, sources: list[tuple[str, RecordList]]) -> Fact:
+    wanted = frozenset(kind.concepts)
     evidence: list[Evidence] = []
     for name, record_list in sources:
         for item in record_list.items:
             if item.concepts & wanted and _counts(item, kind):
                 label = _label(item.concepts & wanted)
                 evidence.append(Evidence(name, label, on=item.on, source=item.source, note=item.unconfirmed))
-    return Known("yes", tuple(evidence)) if evidence else _none_found(sources)
+    if evidence:
+        return Known("yes", tuple(evidence))
+    perhaps = any(not i.concepts.isdisjoint(kind.perhaps) for _, each in sources for i in each.items)
+    return _open(kind) if perhaps else _none_found(sources)
 
 
 def _open(kind: FactKind) -> Fact:

@@ -99,9 +99,19 @@ def pointer_of(resource: Resource) -> object:
     return pointer
 
 
+Medicines = dict[int, tuple[Resource, Medicine]]
+"""Medicines by the identity of the resource that names them, which is kept beside its medicine."""
+
+
+def medicines_read(pool: Pool) -> Medicines:
+    """The medicines read so far, by the identity of their resources."""
+    known: Medicines = pool.kept.setdefault("medicines", {})
+    return known
+
+
 def medicine_of(resource: Resource, pool: Pool) -> Medicine:
     """The medicine of a MedicationRequest, MedicationOrder or MedicationStatement (DSTU2 to R5); each read once."""
-    known: dict[int, tuple[Resource, Medicine]] = pool.kept.setdefault("medicines", {})
+    known = medicines_read(pool)
     found = known.get(id(resource))
     if found is None:
         # The resource is kept beside its medicine: its identity cannot become another's while the pool lives.

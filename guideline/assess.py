@@ -6,23 +6,21 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from functools import cache
 
 import msgspec
 
+from guideline import derive, dosing, watching
 from guideline.cells import Span
-from guideline.derive import NO, YES, Derived, course_of, egfr_below_floor, egfr_sum, facts_of
+from guideline.derive import NO, YES, OrderFacts, Rule, course_of, egfr_sum
 from guideline.doses import DoseState, Form, OrderedDose
 from guideline.dosing import (
     ESCALATED,
     Selection,
-    band_crossed,
     check_facts,
     dose_tables,
-    egfr_crossed,
-    high_dose,
     initial_row,
     per_kg,
-    phase_facts,
     reference_doses,
     running_total,
     select,
@@ -33,8 +31,9 @@ from guideline.evaluate import (
     Facts,
     Tried,
     ask_applies,
+    ask_at_once,
+    ask_known,
     ask_row,
-    ruled_out,
     trials,
     unique,
 )
@@ -52,50 +51,63 @@ from guideline.findings import (
     Verdict,
 )
 from guideline.policy import Policy
-from guideline.record import Draft, Reading, Record
+from guideline.record import Draft, Record
 from guideline.schedule import due_dates
 from guideline.sign_off import signed
 from guideline.tables import Row, Table, Tables
 from guideline.values import Doubtful, Fact, Interval, Known, Missing, Reason
-from guideline.watching import bk_concern, watch_facts
 
 # A member looked up in its enumeration costs ten times what a name of the module does; these are asked at each row.
 _HIT, _CLEAR, _CANNOT_ASSESS = Outcome.HIT, Outcome.CLEAR, Outcome.CANNOT_ASSESS
+_OUTSIDE = Outcome.OUTSIDE_GUIDELINE
+_CRITICAL, _WARNING, _INFO = Severity.CRITICAL, Severity.WARNING, Severity.INFO
 
 
 def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> OrderAssessment:
     """Everything that the guideline says of one drafted order of a JAK inhibitor."""
-    derived = _derived(record, draft, tables, policy)
-    facts = derived.facts
+    facts = OrderFacts(record, draft, tables, policy, rules())
     selection = select(tables, draft.drug, facts)
-    tried = _try_tables(tables, draft.drug, facts, "first")
-    tried += _dose_table_rows(selection)
-    hits = [t.row for t in tried if t.outcome is _HIT]
+    tried = _try_tables(tables, draft.drug, facts, "first") + _dose_table_rows(selection)
+    told = _not_clear(tried)
+    hits = [t.row for t in told if t.outcome is _HIT]
     no_row = any(row.withholds == "row" for row in hits)
     reduced = any(_asks_for_less(row) for row in hits)
-    facts = {**facts, **check_facts(derived, draft, tables, selection, no_row=no_row, reduced=reduced)}
-    tried += _try_tables(tables, draft.drug, facts, "after dose")
-    facts = {**facts, "interruption": _interruption(tried, draft, running_total(derived.course))}
-    tried += _try_tables(tables, draft.drug, facts, "after last")
+    facts |= check_facts(facts, selection, no_row=no_row, reduced=reduced)
+    after = _try_tables(tables, draft.drug, facts, "after dose")
+    told += _not_clear(after)
+    facts["interruption"] = _interruption(told, draft, running_total(facts.course))
+    last = _try_tables(tables, draft.drug, facts, "after last")
+    told += _not_clear(last)
+    tried += after + last
     dates = due_dates(draft.drug, record.on, policy)
-    told = [t for t in tried if t.outcome is not _CLEAR]
     findings = _joined([_finding(t, draft, dates) for t in told])
     withheld = _withheld_by(told, findings, facts)
     dose, dose_finding = _dose(draft, facts, selection, told, withheld)
     if dose_finding is not None:
         findings = _joined([*findings, dose_finding])
     crossed = _is(facts["egfrCrossed"], YES)
-    references = reference_doses(derived, draft, tables, selection, crossed)
+    references = reference_doses(facts, selection, crossed)
     if (
         dose is not None
         and dose.phase == ESCALATED
         and dose.verdict is Verdict.UNDER
-        and _lowers(derived, draft)
+        and _lowers(draft, running_total(facts.course))
     ):
         # Going up again would be an escalation that nobody asked for (A-17); the initial row is one option (A-73).
         dose = replace(dose, lowered=True)
-        references += initial_row(derived, draft, tables)
+        references += initial_row(facts)
     return _assessment(record, draft, tables, facts, tried, findings, dose, references, withheld)
+
+
+def _not_clear(tried: list[Tried]) -> list[Tried]:
+    """What is told: most rows do not apply, and stand in the trace only."""
+    return [t for t in tried if t.outcome is not _CLEAR]
+
+
+@cache
+def rules() -> Mapping[str, Rule]:
+    """How every fact is made that does not depend on the dose row or on other rows."""
+    return {**derive.rules(), **dosing.rules(), **watching.rules()}
 
 
 def conclude(facts: Facts, drug: str, tables: Tables) -> Conclusion:
@@ -109,7 +121,7 @@ def conclude(facts: Facts, drug: str, tables: Tables) -> Conclusion:
     tried = _try_tables(tables, drug, facts, "first") + _dose_table_rows(selection)
     for stage in ("after dose", "after view", "after last"):
         tried += _try_tables(tables, drug, facts, stage)
-    findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not Outcome.CLEAR])
+    findings = _joined([_finding(t, draft, {}) for t in _not_clear(tried)])
     dose, finding = _dose(draft, facts, selection, tried, _withheld_by(tried, findings, facts))
     findings = findings if finding is None else _joined([*findings, finding])
     return Conclusion(findings, dose, _traces(tried, tables, drug, facts))
@@ -118,9 +130,9 @@ def conclude(facts: Facts, drug: str, tables: Tables) -> Conclusion:
 _UNKNOWN_DOSE = OrderedDose(DoseState.ABSENT, None)
 
 
-def _lowers(derived: Derived, draft: Draft) -> bool:
-    """Whether the draft gives less in a day than the running order."""
-    running, drafted = running_total(derived.course), draft.dose.regimen
+def _lowers(draft: Draft, running: Decimal | None) -> bool:
+    """Whether the draft gives less in a day than the ``running`` total."""
+    drafted = draft.dose.regimen
     return running is not None and drafted is not None and drafted.mg_per_day < running
 
 
@@ -136,16 +148,14 @@ def watch(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Order
     what they say only what a clinician should act on or know is unchecked. Where the running dose is not that of the
     row, the row of today's age, weight and eGFR is given as text.
     """
-    derived = _derived(record, draft, tables, policy)
-    selection = select(tables, draft.drug, derived.facts)
     chosen = tables.only("view", lambda table: table.view)
-    return _partly(record, draft, tables, chosen, policy, derived=derived, row=selection)
+    return _partly(record, draft, tables, chosen, policy, running=True)
 
 
-def _row_of_today(derived: Derived, selection: Selection) -> tuple[ReferenceDose, ...]:
+def _row_of_today(facts: Facts, selection: Selection) -> tuple[ReferenceDose, ...]:
     found = [] if selection.outside else [(selection.row, selection.regimen)]
     return tuple(
-        ReferenceDose(row.id, "The guideline's row today", regimen, per_kg(regimen, derived.facts["weight"]))
+        ReferenceDose(row.id, "The guideline's row today", regimen, per_kg(regimen, facts["weight"]))
         for row, regimen in found
         if row is not None and regimen is not None
     )
@@ -176,28 +186,27 @@ def _partly(
     policy: Policy,
     *,
     every: bool = False,
-    derived: Derived | None = None,
-    row: Selection | None = None,
+    running: bool = False,
 ) -> OrderAssessment:
-    """The ``chosen`` of the tables alone; those about the running dose only where its ``row`` is given."""
-    derived = derived or _derived(record, draft, tables, policy)
-    facts = derived.facts
+    """The ``chosen`` of the tables alone; those about the dose of a treatment only where it is ``running``."""
+    facts = OrderFacts(record, draft, tables, policy, rules())
     tried = _try_tables(chosen, draft.drug, facts, "first")
     references: tuple[ReferenceDose, ...] = ()
-    if row is not None:
-        no_row = any(t.outcome is Outcome.HIT for t in _rows_that_bar(tables, draft.drug, facts))
-        reduced = any(t.outcome is Outcome.HIT and _asks_for_less(t.row) for t in tried)
-        facts = {**facts, **check_facts(derived, draft, tables, row, no_row=no_row, reduced=reduced)}
+    if running:
+        row = select(tables, draft.drug, facts)
+        no_row = any(t.outcome is _HIT for t in _rows_that_bar(tables, draft.drug, facts))
+        reduced = any(t.outcome is _HIT and _asks_for_less(t.row) for t in tried)
+        facts |= check_facts(facts, row, no_row=no_row, reduced=reduced)
         if isinstance(facts["verdict"], Known) and row.answer is not None:
             # No dose card shows what chose the row, so that the finding has to.
             facts["verdict"] = msgspec.structs.replace(facts["verdict"], evidence=row.answer.evidence)
         compared = _try_tables(chosen, draft.drug, facts, "after view")
         tried += compared
-        if any(t.outcome is Outcome.HIT for t in compared):
-            references = _row_of_today(derived, row)
-    facts = {**facts, "interruption": _interruption(tried, draft, running_total(derived.course))}
+        if any(t.outcome is _HIT for t in compared):
+            references = _row_of_today(facts, row)
+    facts["interruption"] = _interruption(tried, draft, running_total(facts.course))
     tried += _try_tables(chosen, draft.drug, facts, "after last")
-    findings = _joined([_finding(t, draft, {}) for t in tried if t.outcome is not _CLEAR])
+    findings = _joined([_finding(t, draft, {}) for t in _not_clear(tried)])
     worth = tuple(f for f in findings if every or _matters(f))
     return _assessment(record, draft, chosen, facts, tried, worth, None, references, ())
 
@@ -207,9 +216,9 @@ def _matters(finding: Finding) -> bool:
     where all that it lacks was never measured, or not lately. What came and could not be read, or did not come, may
     hide a finding. A note on what is being drafted is worth one (a progestogen-only pill, PREG-04).
     """
-    if finding.severity is not Severity.INFO:
+    if finding.severity is not _INFO:
         return True
-    if finding.outcome is Outcome.CANNOT_ASSESS:
+    if finding.outcome is _CANNOT_ASSESS:
         return any(cause.reason not in (Reason.ABSENT, Reason.STALE) for cause in finding.missing)
     return finding.kind is not Kind.NOTE or any(e.fact == "drafts" for e in finding.evidence)
 
@@ -218,7 +227,7 @@ def _assessment(
     record: Record,
     draft: Draft,
     tables: Tables,
-    facts: Facts,
+    facts: OrderFacts,
     tried: list[Tried],
     findings: tuple[Finding, ...],
     dose: DoseAdvice | None,
@@ -236,7 +245,7 @@ def _assessment(
         withheld_by=withheld,
         egfr=egfr_sum(facts["egfr"]) if draft.drug == "baricitinib" else None,
         notes=(*record.notes, *draft.notes, *_not_on_record(tables, draft.drug, facts, findings)),
-        facts=facts,
+        all_facts=facts.complete,
         trace=lambda: _traces(tried, tables, draft.drug, facts),
     )
 
@@ -255,40 +264,14 @@ def _not_on_record(tables: Tables, drug: str, facts: Facts, findings: tuple[Find
 def _interruption(tried: list[Tried], draft: Draft, running: Decimal | None) -> Fact:
     """Whether a finding interrupts, reduces or stops the drug, or the order itself does (A-13, ruling 17)."""
     hits = [t for t in tried if t.outcome is _HIT and t.row.interrupts]
-    drafted = draft.dose.regimen
-    lowered = running is not None and drafted is not None and drafted.mg_per_day < running
     return Known(
-        YES if hits or draft.ending or lowered else NO, unique(e for t in hits for e in t.answer.evidence)
+        YES if hits or draft.ending or _lowers(draft, running) else NO,
+        unique(e for t in hits for e in t.answer.evidence),
     )
-
-
-def _derived(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Derived:
-    derived = facts_of(record, draft, policy, tables.limits_of("egfr", "egfrLowest"))
-    facts = derived.facts
-    # What looks at the running order: phase, schedule, and what has crossed a limit since.
-    facts |= phase_facts(derived, draft, tables)
-    facts["egfrCrossed"] = egfr_crossed(derived, tables)
-    facts["bandCrossed"] = band_crossed(derived, draft, tables, _weight_at_running_start(derived, record))
-    facts["egfrBelowFloor"] = egfr_below_floor(
-        facts["egfrLowest"], tables.limits_in("REN-BARI", "egfrLowest")
-    )
-    facts |= watch_facts(record, facts, draft, derived.course, policy, tables)
-    facts["highDose"] = high_dose(derived, draft, tables)
-    facts["bkConcern"] = bk_concern(facts)
-    return derived
 
 
 def _is(fact: Fact, value: str) -> bool:
     return not isinstance(fact, Missing) and fact.value == value
-
-
-def _weight_at_running_start(derived: Derived, record: Record) -> Fact | None:
-    running, series = derived.course.running, record.series.get("weight")
-    if running is None or running.start is None or series is None:
-        return None
-    start = running.start
-    reading = next((r for r in series if isinstance(r, Reading) and r.on <= start), None)
-    return None if reading is None else Known(reading.value)
 
 
 # --- trying the rows ------------------------------------------------------------------------------
@@ -296,11 +279,15 @@ def _weight_at_running_start(derived: Derived, record: Record) -> Fact | None:
 
 def _try_tables(tables: Tables, drug: str, facts: Facts, stage: str) -> list[Tried]:
     found: list[Tried] = []
-    for table, rows in trials(tables, drug, stage):
-        unknown = False
+    for trial in trials(tables, drug, stage):
+        of_table = ask_known(trial.conditions, facts)
+        if of_table:
+            found += trial.cleared[of_table]
+            continue
+        table, unknown = trial.table, False
         begin = len(found)
-        for row in rows:
-            tried = ruled_out(row, facts)
+        for row in trial.rows:
+            tried = ask_at_once(row, facts, of_table)
             if tried is None:
                 tried = _try_row(table, row.row, facts)
                 unknown = unknown or tried.outcome is _CANNOT_ASSESS
@@ -388,11 +375,11 @@ def _rows_that_bar(tables: Tables, drug: str, facts: Facts) -> list[Tried]:
 
 def _dose_table_rows(selection: Selection) -> list[Tried]:
     """Dose-table rows that are no dose to give: rows still possible, rows without a dose, a row out of bounds."""
-    found = [Tried(t, r, Outcome.HIT, a) for t, r, a in selection.others]
-    found += [Tried(t, r, Outcome.CANNOT_ASSESS, a) for t, r, a in selection.possible]
+    found = [Tried(t, r, _HIT, a) for t, r, a in selection.others]
+    found += [Tried(t, r, _CANNOT_ASSESS, a) for t, r, a in selection.possible]
     if selection.outside and selection.table is not None and selection.row is not None:
         assert selection.answer is not None
-        found.append(Tried(selection.table, selection.row, Outcome.OUTSIDE_GUIDELINE, selection.answer))
+        found.append(Tried(selection.table, selection.row, _OUTSIDE, selection.answer))
     return found
 
 
@@ -411,15 +398,15 @@ def _severity(tried: Tried) -> Severity:
     withholds = row.withholds is not None or row.dose is not None
     if tried.outcome is _HIT:
         return row.severity
-    if tried.outcome is Outcome.OUTSIDE_GUIDELINE:
-        return Severity.WARNING
-    grave = row.severity is not Severity.INFO or withholds or tried.bars
-    return Severity.WARNING if grave else Severity.INFO
+    if tried.outcome is _OUTSIDE:
+        return _WARNING
+    grave = row.severity is not _INFO or withholds or tried.bars
+    return _WARNING if grave else _INFO
 
 
 def _finding(tried: Tried, draft: Draft, dates: Mapping[str, date]) -> Finding:
     table, row, answer = tried.table, tried.row, tried.answer
-    hit, outside = tried.outcome is _HIT, tried.outcome is Outcome.OUTSIDE_GUIDELINE
+    hit, outside = tried.outcome is _HIT, tried.outcome is _OUTSIDE
     say = (
         f"{row.say} Outside the ages and weights that the row covers; no dose is suggested."
         if outside
@@ -449,7 +436,7 @@ def _finding(tried: Tried, draft: Draft, dates: Mapping[str, date]) -> Finding:
     )
 
 
-_RANK = {Outcome.HIT: 0, Outcome.OUTSIDE_GUIDELINE: 1, Outcome.CANNOT_ASSESS: 2}
+_RANK = {_HIT: 0, _OUTSIDE: 1, _CANNOT_ASSESS: 2}
 
 
 def _joined(findings: list[Finding]) -> tuple[Finding, ...]:
@@ -476,31 +463,29 @@ def _joined(findings: list[Finding]) -> tuple[Finding, ...]:
 
 
 def _withheld_by(tried: list[Tried], findings: tuple[Finding, ...], facts: Facts) -> tuple[str, ...]:
-    by_row = [t.row.id for t in tried if t.outcome is Outcome.HIT and t.row.withholds is not None]
-    critical = [f.id for f in findings if f.outcome is Outcome.HIT and f.severity is Severity.CRITICAL]
-    outside = [t.row.id for t in tried if t.outcome is Outcome.OUTSIDE_GUIDELINE]
+    by_row = [t.row.id for t in tried if t.outcome is _HIT and t.row.withholds is not None]
+    critical = [f.id for f in findings if f.outcome is _HIT and f.severity is _CRITICAL]
+    outside = [t.row.id for t in tried if t.outcome is _OUTSIDE]
     indication = facts["indication"]
     where = ("true", indication.value if isinstance(indication, Known) else "")
-    needed = [
-        t.row.id for t in tried if t.outcome is Outcome.CANNOT_ASSESS and t.row.unknown_withholds in where
-    ]
+    needed = [t.row.id for t in tried if t.outcome is _CANNOT_ASSESS and t.row.unknown_withholds in where]
     return unique((*by_row, *critical, *outside, *needed))
 
 
 def _could_bar(tried: Tried) -> bool:
     """Whether a row that could not be assessed would have barred the dose (ruling 3)."""
     row = tried.row
-    bars = tried.bars or row.withholds is not None or row.severity is Severity.CRITICAL
     # What judges the draft itself does not bar the dose that would replace it.
-    bars = bars and tried.table.stage != "after dose"
-    if isinstance(row.unknown_bars, str):
-        bars = bars and set(tried.answer.decided_by) == {row.unknown_bars}
-    return tried.outcome is Outcome.CANNOT_ASSESS and bars and row.unknown_bars is not False
+    if tried.outcome is not _CANNOT_ASSESS or row.unknown_bars is False or tried.table.stage == "after dose":
+        return False
+    if isinstance(row.unknown_bars, str) and set(tried.answer.decided_by) != {row.unknown_bars}:
+        return False
+    return tried.bars or row.withholds is not None or row.severity is _CRITICAL
 
 
 def _asks_first(tried: Tried) -> bool:
     """Whether something has to be obtained before the dose is more than provisional (SCR-01, ruling 3)."""
-    return tried.row.makes_provisional and tried.outcome in (Outcome.HIT, Outcome.CANNOT_ASSESS)
+    return tried.row.makes_provisional and tried.outcome in (_HIT, _CANNOT_ASSESS)
 
 
 def _dose(
@@ -519,8 +504,8 @@ def _dose(
     unchecked = licence.causes if isinstance(licence, Missing | Doubtful) else ()
     finding = Finding(
         id=row.id,
-        outcome=Outcome.HIT if not answer.doubts or told_elsewhere else Outcome.CANNOT_ASSESS,
-        severity=Severity.WARNING if disagrees or (answer.doubts and not told_elsewhere) else Severity.INFO,
+        outcome=_HIT if not answer.doubts or told_elsewhere else _CANNOT_ASSESS,
+        severity=_WARNING if disagrees or (answer.doubts and not told_elsewhere) else _INFO,
         kind=Kind.DOSE,
         origin=row.origin,
         section=row.section,
@@ -549,15 +534,13 @@ def _dose(
         provisional=bool(answer.doubts) or any(_could_bar(t) or _asks_first(t) for t in tried),
         verdict=verdict_of(draft.dose, row.dose),
         mg_per_kg_day=per_kg(row.dose, facts["weight"]),
-        other_product=any(t.outcome is Outcome.HIT and t.row.other_product for t in tried),
+        other_product=any(t.outcome is _HIT and t.row.other_product for t in tried),
     )
     return advice, finding
 
 
 def _traces(tried: list[Tried], tables: Tables, drug: str, facts: Facts) -> tuple[Trace, ...]:
-    return tuple(_trace(t) for t in (*tried, *_other_dose_rows(tables, drug, facts, tried)))
-
-
-def _trace(tried: Tried) -> Trace:
-    row = tried.row
-    return Trace(tried.table.name, row.id, tried.outcome, row.rule, tried.answer.decided_by)
+    everything = (*tried, *_other_dose_rows(tables, drug, facts, tried))
+    return tuple(
+        [Trace(t.table.name, t.row.id, t.outcome, t.row.rule, t.answer.decided_by) for t in everything]
+    )

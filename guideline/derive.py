@@ -6,10 +6,10 @@ or the tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 
 import msgspec
 
@@ -20,9 +20,14 @@ from guideline.growth_reference import Measure, completed_months, limits
 from guideline.policy import Policy
 from guideline.record import Draft, Newest, Reading, Record, RecordedOrder, Series
 from guideline.sources import egfr_constant, solution_mg_per_ml, tablet_mg, the_source
+from guideline.tables import Tables
 from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
 
 YES, NO = "yes", "no"
+
+
+def flag(value: bool, evidence: tuple[Evidence, ...] = ()) -> Fact:
+    return Known(YES if value else NO, evidence)
 
 
 def completed_years(born: date, on: date) -> int:
@@ -232,7 +237,7 @@ def plausible_for_age(fact: str, reading: Reading, record: Record) -> bool:
     measure: Measure = "weight" if fact == "weight" else "height"
     found = [
         span
-        for born in (record.birth.earliest, record.birth.latest)
+        for born in {record.birth.earliest, record.birth.latest}  # one day where the whole date is known
         if born <= reading.on
         and (span := limits(measure, sex, completed_months(born, reading.on))) is not None
     ]
@@ -467,55 +472,122 @@ def _start_of_run(
 # --- all of them ----------------------------------------------------------------------------------
 
 
-class Derived(msgspec.Struct, frozen=True):
-    """The facts of one order, to which the engine adds those that need others, and what it needs besides."""
+class OrderFacts(dict[str, Fact]):
+    """The facts of one order for one child, each worked out by its rule when it is first asked for.
 
-    facts: dict[str, Fact]
-    course: Course
-    egfr_at_running_start: Fact | None
+    Most are never asked for, since one fact settles most rows. Only ``facts[name]`` works a fact out; whoever wants
+    all of them takes ``complete``. Beside them stands what the rules look at: ``listed`` is what the lists of the
+    record say, ``window`` for how many days blood results count (ruling 7).
+    """
+
+    __slots__ = ("course", "draft", "listed", "policy", "record", "rules", "tables", "window")
+
+    def __init__(
+        self, record: Record, draft: Draft, tables: Tables, policy: Policy, rules: Mapping[str, Rule]
+    ) -> None:
+        self.record, self.draft, self.tables, self.policy, self.rules = record, draft, tables, policy, rules
+        self.listed = {**_not_supplied(), **record.flags}
+        super().__init__(self.listed)
+        for name in _MORE_THAN_LISTED:
+            del self[name]
+        self.course: Course = course_of(draft.drug, record.orders, record.on, policy.restart_gap)
+        starting = self["starting"] = _starting(self.course, medication_gap(record))
+        running, fresh = isinstance(starting, Known) and starting.value == NO, policy.freshness
+        self.window = fresh.bloods_on_treatment if running else fresh.bloods_at_start
+
+    def __missing__(self, name: str) -> Fact:
+        found = self[name] = self.rules[name](self)
+        return found
+
+    def complete(self) -> dict[str, Fact]:
+        """Every fact that has a rule or was put in, in the order of the vocabulary."""
+        return {name: self[name] for name in vocabulary() if name in self or name in self.rules}
+
+    def egfr_at_running_start(self) -> Fact | None:
+        """The eGFR when the running order began, where one runs and it can be calculated (A-15)."""
+        return _egfr_at(self.course, self.record, self.policy)
+
+
+_MORE_THAN_LISTED = ("seriousInfection", "antibiotic")
+"""Facts of which what the lists say is only a part: their rules look at ``listed``."""
+
+Rule = Callable[[OrderFacts], Fact]
+
+
+class Supposed(dict[str, Fact]):
+    """Facts of which some are supposed to be others; what was made from those stays as it is."""
+
+    __slots__ = ("really",)
+
+    def __init__(self, really: Mapping[str, Fact], **supposed: Fact) -> None:
+        super().__init__(supposed)
+        self.really = really
+
+    def __missing__(self, name: str) -> Fact:
+        return self.really[name]
+
+
+def together(made: Callable[[OrderFacts], Mapping[str, Fact]], *names: str) -> dict[str, Rule]:
+    """The rules of facts that are worked out all at once."""
+
+    def rule(name: str) -> Rule:
+        def one(c: OrderFacts) -> Fact:
+            c.update(made(c))
+            return c[name]
+
+        return one
+
+    return {name: rule(name) for name in names}
 
 
 def medication_gap(record: Record) -> Missing | None:
     return Missing(record.orders_gap) if record.orders_gap else None
 
 
-def facts_of(record: Record, draft: Draft, policy: Policy, egfr_limits: tuple[Decimal, ...]) -> Derived:
-    """Every fact that does not need a dose row; ``phase`` and its kin follow in ``dosing``."""
-    course = course_of(draft.drug, record.orders, record.on, policy.restart_gap)
-    gap = medication_gap(record)
-    fresh = policy.freshness
-    starting = _starting(course, gap)
-    at_start = not (isinstance(starting, Known) and starting.value == NO)
-    window = fresh.bloods_at_start if at_start else fresh.bloods_on_treatment
-    facts: dict[str, Fact] = {**_not_supplied(), **record.flags}
-    facts["age"] = age(record)
-    facts["sex"] = record.sex
-    facts["weight"] = measurement("weight", record, policy)
-    facts["height"] = measurement("height", record, policy)
-    for name, kind in vocabulary().items():
-        if kind.read_from == ("series",) and name not in facts:
-            facts[name] = fresh_result(name, record, window)
-    facts["egfr"] = egfr(facts["height"], facts["creatinine"])
-    facts["egfrCalculated"] = Known(NO if isinstance(facts["egfr"], Missing) else YES)
-    facts["egfrLaboratory"] = lower_of_each(facts["egfrLaboratory"])
-    facts["egfrLowest"] = egfr_lowest(facts["egfr"], facts["egfrLaboratory"])
-    facts["egfrDisagrees"] = egfr_disagrees(facts["egfr"], facts["egfrLaboratory"], egfr_limits)
-    facts["baselineBloodsNormal"] = normal_bloods(record, policy)
-    facts["weightIsOld"] = _weight_is_old(facts["weight"])
-    facts["drug"] = Known(draft.drug)
-    facts["indication"] = draft.indication
-    facts["jiaCategory"] = draft.jia_category
-    facts["form"] = Known(draft.form.value)
-    facts["modifiedRelease"] = Known(YES if draft.modified_release else NO)
-    facts["strength"] = _strength(draft)
-    facts["draftMgPerDay"] = _draft_total(draft.dose)
-    facts["starting"] = starting
-    facts |= _since_last_dose(draft, record)
-    facts["monthsOnDrug"] = _months_on_drug(course, gap, record.on)
-    review = the_source().review_by
-    facts["guidelinePastReview"] = Known(YES if record.on >= review else NO)
-    facts["barJdmTrialOpen"] = Known(YES if policy.bar_jdm_trial_open else NO)
-    return Derived(facts, course, _egfr_at(course, record, policy))
+def rules() -> dict[str, Rule]:
+    """How each fact is made that needs neither a dose row nor a look back over the course."""
+    series = [name for name, kind in vocabulary().items() if kind.read_from == ("series",)]
+    return {**{name: partial(_result, name) for name in series}, **_RULES}
+
+
+def _result(name: str, c: OrderFacts) -> Fact:
+    return fresh_result(name, c.record, c.window)
+
+
+def _egfr_disagrees(c: OrderFacts) -> Fact:
+    return egfr_disagrees(c["egfr"], c["egfrLaboratory"], c.tables.limits_of("egfr", "egfrLowest"))
+
+
+def _egfr_below_floor(c: OrderFacts) -> Fact:
+    return egfr_below_floor(c["egfrLowest"], c.tables.limits_in("REN-BARI", "egfrLowest"))
+
+
+_RULES: Mapping[str, Rule] = {
+    "age": lambda c: age(c.record),
+    "sex": lambda c: c.record.sex,
+    "weight": lambda c: measurement("weight", c.record, c.policy),
+    "height": lambda c: measurement("height", c.record, c.policy),
+    "egfr": lambda c: egfr(c["height"], c["creatinine"]),
+    "egfrCalculated": lambda c: flag(not isinstance(c["egfr"], Missing)),
+    "egfrLaboratory": lambda c: lower_of_each(_result("egfrLaboratory", c)),
+    "egfrLowest": lambda c: egfr_lowest(c["egfr"], c["egfrLaboratory"]),
+    "egfrDisagrees": _egfr_disagrees,
+    "egfrBelowFloor": _egfr_below_floor,
+    "baselineBloodsNormal": lambda c: normal_bloods(c.record, c.policy),
+    "weightIsOld": lambda c: _weight_is_old(c["weight"]),
+    "drug": lambda c: Known(c.draft.drug),
+    "indication": lambda c: c.draft.indication,
+    "jiaCategory": lambda c: c.draft.jia_category,
+    "form": lambda c: Known(c.draft.form.value),
+    "modifiedRelease": lambda c: flag(c.draft.modified_release),
+    "strength": lambda c: _strength(c.draft),
+    "draftMgPerDay": lambda c: _draft_total(c.draft.dose),
+    "ending": lambda c: flag(c.draft.ending),
+    "monthsOnDrug": lambda c: _months_on_drug(c.course, medication_gap(c.record), c.record.on),
+    "guidelinePastReview": lambda c: flag(c.record.on >= the_source().review_by),
+    "barJdmTrialOpen": lambda c: flag(c.policy.bar_jdm_trial_open),
+    **together(lambda c: _since_last_dose(c.draft, c.record), "afterLastDose", "daysSinceLastDose"),
+}
 
 
 @cache
@@ -524,7 +596,7 @@ def _not_supplied() -> Mapping[str, Fact]:
     return {
         name: Missing.of(kind.named, Reason.NOT_SUPPLIED)
         for name, kind in vocabulary().items()
-        if kind.kind == "choice" and kind.concepts
+        if kind.kind == "choice" and kind.concepts and kind.read_from != ("answers",)
     }
 
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from guideline.derive import NO, YES, Course, Derived
+from guideline.cells import Cell
+from guideline.derive import NO, YES, Course, OrderFacts, Rule, Supposed, together
 from guideline.doses import DoseState, OrderedDose, Regimen, When
 from guideline.evaluate import Answer, Facts, ask_box, ask_row
 from guideline.findings import ReferenceDose, Verdict
-from guideline.record import Draft
+from guideline.record import Draft, Reading
 from guideline.tables import Row, Table, Tables
 from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
 
@@ -71,22 +72,21 @@ def select(tables: Tables, drug: str, facts: Facts) -> Selection:
 # --- phase (ruling 1) -----------------------------------------------------------------------------
 
 
-def phase_facts(derived: Derived, draft: Draft, tables: Tables) -> dict[str, Fact]:
+def phase_facts(facts: OrderFacts) -> dict[str, Fact]:
     """``phase`` and ``schedule`` of the order; missing where what decides them is."""
-    facts = derived.facts
     starting = facts["starting"]
     if not (isinstance(starting, Known) and starting.value == NO):
         return _at_start(starting)
-    if draft.drug != "baricitinib":
+    if facts.draft.drug != "baricitinib":
         return {"phase": Known(RENEWAL), "schedule": Known(INITIAL)}
     indication = facts["indication"]
     if not isinstance(indication, Known):
         gap = Missing(indication.causes)
         return {"phase": gap, "schedule": gap}
     if indication.value == "jdm":
-        return {"phase": _jdm_phase(derived.course, draft), "schedule": Known(INITIAL)}
+        return {"phase": _jdm_phase(facts.course, facts.draft), "schedule": Known(INITIAL)}
     if indication.value == "interferonopathy":
-        return _interferonopathy_phase(derived, draft, tables)
+        return _interferonopathy_phase(facts)
     return {"phase": Known(RENEWAL), "schedule": Known(INITIAL)}
 
 
@@ -117,13 +117,14 @@ def _jdm_phase(course: Course, draft: Draft) -> Fact:
     return Known(ESCALATION if draft.dose.regimen.mg_per_day > running else RENEWAL)
 
 
-def _interferonopathy_phase(derived: Derived, draft: Draft, tables: Tables) -> dict[str, Fact]:
-    initial_row = select(tables, draft.drug, {**derived.facts, "schedule": Known(INITIAL)}).regimen
-    running = running_total(derived.course)
+def _interferonopathy_phase(facts: OrderFacts) -> dict[str, Fact]:
+    draft = facts.draft
+    initial_row = select(facts.tables, draft.drug, Supposed(facts, schedule=Known(INITIAL))).regimen
+    running = running_total(facts.course)
     if running is None:
         return {"phase": _unread_running(), "schedule": _unread_running()}
     if initial_row is None:
-        gap = _gap_of(derived.facts, ("egfr", "weight"))
+        gap = _gap_of(facts, ("egfr", "weight"))
         return {"phase": gap, "schedule": gap}
     initial = initial_row.mg_per_day
     drafted = draft.dose.regimen.mg_per_day if draft.dose.regimen is not None else None
@@ -144,53 +145,82 @@ def _causes(fact: Fact) -> tuple[Cause, ...]:
 # --- history of a running order -------------------------------------------------------------------
 
 
-def egfr_crossed(derived: Derived, tables: Tables) -> Fact:
+def egfr_crossed(facts: OrderFacts) -> Fact:
     """Whether today's eGFR and that at the start of the running order choose different schedules (A-15)."""
-    today = derived.facts["egfr"]
+    today = facts["egfr"]
     if isinstance(today, Missing):
         return Missing(today.causes)
-    then = derived.egfr_at_running_start
+    then = facts.egfr_at_running_start()
     if then is None or isinstance(then, Missing):
         return Known(NO)
-    row = next(
-        r for t in tables.all for r in t.rows if r.id == "REN-BARI-03" and any("egfr" in b for b in r.boxes)
-    )
-    cell = next(box["egfr"] for box in row.boxes if "egfr" in box)
+    cell = facts.tables.kept("upper schedule", lambda: _upper_schedule(facts.tables))
     sides = cell.test(today.value), cell.test(then.value)
     if None in sides or sides[0] == sides[1]:
         return Known(NO)
     return Known(YES, (*today.evidence[:1], *then.evidence))
 
 
-def band_crossed(derived: Derived, draft: Draft, tables: Tables, weight_then: Fact | None) -> Fact:
+def _upper_schedule(tables: Tables) -> Cell:
+    """The eGFR of the first row that gives the upper schedule."""
+    return next(
+        box["egfr"]
+        for table in tables.all
+        for row in table.rows
+        for box in row.boxes
+        if row.id == "REN-BARI-03" and "egfr" in box
+    )
+
+
+def band_crossed(facts: OrderFacts) -> Fact:
     """Whether the child's weight stood in another row when the running order began."""
-    if derived.course.running is None or weight_then is None:
+    weight_then = _weight_at_running_start(facts)
+    if weight_then is None:
         return Known(NO)
-    weight = derived.facts["weight"]
+    weight = facts["weight"]
     if isinstance(weight, Missing):
         return Missing(weight.causes)
-    now = select(tables, draft.drug, derived.facts)
-    then = select(tables, draft.drug, {**derived.facts, "weight": weight_then})
+    now = select(facts.tables, facts.draft.drug, facts)
+    then = select(facts.tables, facts.draft.drug, Supposed(facts, weight=weight_then))
     if now.row is None or then.row is None or now.row.id == then.row.id:
         return Known(NO)
     return Known(YES, (*weight.evidence, *weight_then.evidence))
 
 
-def high_dose(derived: Derived, draft: Draft, tables: Tables) -> Fact:
+def _weight_at_running_start(facts: OrderFacts) -> Known | None:
+    running, series = facts.course.running, facts.record.series.get("weight")
+    if running is None or running.start is None or series is None:
+        return None
+    start = running.start
+    reading = next((r for r in series if isinstance(r, Reading) and r.on <= start), None)
+    return None if reading is None else Known(reading.value)
+
+
+def high_dose(facts: OrderFacts) -> Fact:
     """Baricitinib above the initial row of today's weight and eGFR, drafted or running (A-03)."""
+    draft = facts.draft
     if draft.drug != "baricitinib":
         return Known(NO)
     totals = [draft.dose.regimen.mg_per_day] if draft.dose.regimen is not None else []
-    running = running_total(derived.course)
+    running = running_total(facts.course)
     if running is not None:
         totals.append(running)
-    selection = select(tables, draft.drug, {**derived.facts, "schedule": Known(INITIAL)})
+    selection = select(facts.tables, draft.drug, Supposed(facts, schedule=Known(INITIAL)))
     row = selection.regimen
     if totals and row is None and selection.possible:
         return Missing(tuple(dict.fromkeys(c for _, _, answer in selection.possible for c in answer.causes)))
     if row is None or not totals:
         return Known(NO)
     return Known(YES if max(totals) > row.mg_per_day else NO)
+
+
+def rules() -> dict[str, Rule]:
+    """How the facts are made that look at the dose tables, without knowing the row of the order."""
+    return {
+        **together(phase_facts, "phase", "schedule"),
+        "egfrCrossed": egfr_crossed,
+        "bandCrossed": band_crossed,
+        "highDose": high_dose,
+    }
 
 
 # --- the draft against the row --------------------------------------------------------------------
@@ -249,20 +279,19 @@ def verdict_of(dose: OrderedDose, row: Regimen | None) -> Verdict:
     return compare(dose.regimen, row) if row is not None else Verdict.ABSENT
 
 
-def check_facts(
-    derived: Derived, draft: Draft, tables: Tables, selection: Selection, *, no_row: bool, reduced: bool
-) -> dict[str, Fact]:
+def check_facts(facts: OrderFacts, selection: Selection, *, no_row: bool, reduced: bool) -> dict[str, Fact]:
     """The facts that need the dose row: verdict, largest single dose, cross-checks."""
+    draft = facts.draft
     row = None if no_row or selection.outside else selection.regimen
     largest = max((a.mg for a in row.administrations), default=Decimal(0)) if row is not None else Decimal(0)
-    total = derived.facts["draftMgPerDay"]
+    total = facts["draftMgPerDay"]
     evidence = total.evidence if isinstance(total, Known) else ()
     return {
         "verdict": _verdict_fact(draft, selection, row, no_row, evidence),
         "reducedDoseNeeded": Known(YES if reduced else NO),
         "singleDoseMg": Known(Interval.exactly(largest)),
-        "equalsEscalationRow": _equals_escalation_row(draft, tables, evidence),
-        "licensedBandDisagrees": _licence(derived, draft, tables, row),
+        "equalsEscalationRow": _equals_escalation_row(draft, facts.tables, evidence),
+        "licensedBandDisagrees": _licence(facts, row),
     }
 
 
@@ -294,16 +323,16 @@ def _equals_escalation_row(draft: Draft, tables: Tables, evidence: tuple[Evidenc
     return Known(YES if same else NO, evidence)
 
 
-def _licence(derived: Derived, draft: Draft, tables: Tables, row: Regimen | None) -> Fact:
+def _licence(facts: OrderFacts, row: Regimen | None) -> Fact:
     """Whether the licence's weight band gives another dose than the row (A-10)."""
     if row is None:
         return Known(NO)
-    for table in tables.of(draft.drug):
-        if not table.cross_check or ask_box(table.applies, derived.facts, {}).holds is not True:
+    for table in facts.tables.of(facts.draft.drug):
+        if not table.cross_check or ask_box(table.applies, facts, {}).holds is not True:
             continue
         for other in table.rows:
             # A weight of any age may warn here (ruling 7); the dose itself goes by age.
-            answer = ask_box(other.boxes[0], derived.facts, table.stale)
+            answer = ask_box(other.boxes[0], facts, table.stale)
             if answer.holds is None:
                 return Missing(answer.causes)
             if answer.holds and other.dose is not None:
@@ -323,43 +352,44 @@ def per_kg(regimen: Regimen, weight: Fact) -> Decimal | None:
 # --- doses as text only ---------------------------------------------------------------------------
 
 
-def reference_doses(
-    derived: Derived, draft: Draft, tables: Tables, selection: Selection, crossed: bool
-) -> tuple[ReferenceDose, ...]:
+def reference_doses(facts: OrderFacts, selection: Selection, crossed: bool) -> tuple[ReferenceDose, ...]:
     """Rows shown as text: no indication settled (ruling 12), a row out of bounds (A-11, A-12), a crossing (A-15)."""
-    if not isinstance(derived.facts["indication"], Known):
-        return _by_indication(derived, draft, tables)
+    if not isinstance(facts["indication"], Known):
+        return _by_indication(facts)
     if selection.outside and selection.row is not None and selection.row.dose is not None:
         dose = selection.row.dose
-        each = per_kg(dose, derived.facts["weight"])
+        each = per_kg(dose, facts["weight"])
         return (ReferenceDose(selection.row.id, "The row itself", dose, each),)
-    then = derived.egfr_at_running_start
-    return _on_both_sides(derived, draft, tables, then) if crossed and then is not None else ()
+    then = facts.egfr_at_running_start()
+    return _on_both_sides(facts, then) if crossed and then is not None else ()
 
 
-def _on_both_sides(derived: Derived, draft: Draft, tables: Tables, then: Fact) -> tuple[ReferenceDose, ...]:
+def _on_both_sides(facts: OrderFacts, then: Fact) -> tuple[ReferenceDose, ...]:
     """Today's row and that of the running order's start, both of the schedule in which the running order stood.
 
     By today's lower initial row the running order would look like an escalated one, and the row of its start would
     be shown a step too high.
     """
-    at_start = {**derived.facts, "egfr": then}
-    initial = select(tables, draft.drug, {**at_start, "schedule": Known(INITIAL)}).regimen
-    running = running_total(derived.course)
+    tables, drug = facts.tables, facts.draft.drug
+    initial = select(tables, drug, Supposed(facts, egfr=then, schedule=Known(INITIAL))).regimen
+    running = running_total(facts.course)
     above = running is not None and initial is not None and running > initial.mg_per_day
-    stood: dict[str, Fact] = {"schedule": Known(ESCALATED if above else INITIAL)}
+    stood = Known(ESCALATED if above else INITIAL)
     sides = (
-        ("At today's eGFR", select(tables, draft.drug, {**derived.facts, **stood}).row),
-        ("At the eGFR of the running order's start", select(tables, draft.drug, {**at_start, **stood}).row),
+        ("At today's eGFR", select(tables, drug, Supposed(facts, schedule=stood)).row),
+        (
+            "At the eGFR of the running order's start",
+            select(tables, drug, Supposed(facts, egfr=then, schedule=stood)).row,
+        ),
     )
     return tuple(
         ReferenceDose(row.id, heading, row.dose) for heading, row in sides if row is not None and row.dose
     )
 
 
-def initial_row(derived: Derived, draft: Draft, tables: Tables) -> tuple[ReferenceDose, ...]:
+def initial_row(facts: OrderFacts) -> tuple[ReferenceDose, ...]:
     """The initial row of today, as text beside an escalated dose that the draft takes down (A-73)."""
-    row = select(tables, draft.drug, {**derived.facts, "schedule": Known(INITIAL)}).row
+    row = select(facts.tables, facts.draft.drug, Supposed(facts, schedule=Known(INITIAL))).row
     heading = "The initial row, one option where the dose is lowered"
     return (ReferenceDose(row.id, heading, row.dose),) if row is not None and row.dose is not None else ()
 
@@ -371,12 +401,12 @@ _INDICATIONS: Mapping[str, str] = {
 }
 
 
-def _by_indication(derived: Derived, draft: Draft, tables: Tables) -> tuple[ReferenceDose, ...]:
-    asked = draft.on_record or tuple(_INDICATIONS)
+def _by_indication(facts: OrderFacts) -> tuple[ReferenceDose, ...]:
+    asked = facts.draft.on_record or tuple(_INDICATIONS)
     found = []
     for indication in asked:
-        facts = {**derived.facts, "indication": Known(indication), "schedule": Known(INITIAL)}
-        selection = select(tables, draft.drug, facts)
+        supposed = Supposed(facts, indication=Known(indication), schedule=Known(INITIAL))
+        selection = select(facts.tables, facts.draft.drug, supposed)
         if selection.regimen is not None and selection.row is not None and not selection.outside:
             found.append(ReferenceDose(selection.row.id, _INDICATIONS[indication], selection.regimen))
     return tuple(found)

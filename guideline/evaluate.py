@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TypeVar
 
 import msgspec
@@ -16,6 +17,8 @@ from guideline.tables import Box, Row, Table, Tables
 from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Reason, Value
 
 Facts = Mapping[str, Fact]
+"""Facts by name; one that nobody supplied raises ``KeyError``. Some are worked out when they are asked for: only
+``facts[name]`` finds them all."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -32,6 +35,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 _ALWAYS = Answer(True)
+_HIT, _CLEAR = Outcome.HIT, Outcome.CLEAR
 
 
 class Tried(msgspec.Struct, frozen=True):
@@ -49,63 +53,139 @@ class Tried(msgspec.Struct, frozen=True):
     on_limit: bool = False
 
 
+Conditions = tuple[tuple[str, tuple[str, ...] | None, Callable[[Value], bool | None], bool], ...]
+"""Cells that must all hold, made ready: each with its fact, its test and whether an old value may rule it out. The
+options of a choice stand beside its test."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A row as it is tried, made ready once: most rows are ruled out by one condition, and need no more than that.
+    """A row as it is tried, made ready once: known facts decide most rows, and need no more than that.
 
-    ``applies`` is what table and row concern. ``conditions`` are the cells of which one alone rules the row out, each
-    with its fact and whether an old value may do so: those of ``applies`` and, where the row has one box, of that. The
-    options of a choice stand beside its test. ``cleared`` is the outcome for each fact that may rule it out.
+    ``conditions`` are what the row concerns, without what its table has asked already, and its box where it has one;
+    of several boxes each stands in ``boxes``. ``cleared`` is the outcome for each fact that may rule the row out by
+    itself, ``names`` are the facts of the one box.
     """
 
     table: Table
     row: Row
-    applies: Box
-    conditions: tuple[tuple[str, tuple[str, ...] | None, Callable[[Value], bool | None], bool], ...]
+    conditions: Conditions
+    boxes: tuple[Conditions, ...]
     cleared: Mapping[str, Tried]
+    names: tuple[str, ...]
 
 
-def trials(tables: Tables, drug: str, stage: str) -> tuple[tuple[Table, tuple[Trial, ...]], ...]:
-    """The rows of the tables of a drug that are tried at a stage, dose tables left out."""
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """The rows of a table as they are tried; of ``conditions``, those of the table, one alone clears all of them."""
+
+    table: Table
+    conditions: Conditions
+    cleared: Mapping[str, tuple[Tried, ...]]
+    rows: tuple[Trial, ...]
+
+
+def trials(tables: Tables, drug: str, stage: str) -> tuple[Trials, ...]:
+    """The tables of a drug whose rows are tried at a stage, dose tables left out."""
     return tables.kept(
         ("trials", drug, stage),
         lambda: tuple(
-            (table, tuple(trial(table, row) for row in table.rows))
-            for table in tables.of(drug)
-            if table.stage == stage and not table.is_dose_table
+            trials_of(table) for table in tables.of(drug) if table.stage == stage and not table.is_dose_table
         ),
     )
 
 
-def trial(table: Table, row: Row) -> Trial:
-    """One row made ready."""
-    applies = {**table.applies, **row.applies}
-    cells = [(name, cell, False) for name, cell in applies.items()]
-    if len(row.boxes) == 1:
-        cells += [(name, cell, name in table.stale) for name, cell in row.boxes[0].items()]
-    conditions = tuple(
-        (name, cell.options if isinstance(cell, Choice) else None, cell.test, may_be_old)
-        for name, cell, may_be_old in cells
+def trials_of(table: Table) -> Trials:
+    """One table made ready."""
+    replaced = {name for row in table.rows for name in row.applies}
+    # What decides a row is the first of its conditions: a table's count before the rows' up to one that a row replaces.
+    shared = dict(takewhile(lambda item: item[0] not in replaced, table.applies.items()))
+    rows = tuple(_trial(table, row, shared) for row in table.rows)
+    cleared = {name: tuple(_cleared(table, row, (name,)) for row in table.rows) for name in shared}
+    return Trials(table, _conditions(shared, {}), cleared, rows)
+
+
+def _trial(table: Table, row: Row, shared: Box) -> Trial:
+    applies = {name: cell for name, cell in {**table.applies, **row.applies}.items() if name not in shared}
+    boxes = tuple(_conditions(box, table.stale) for box in row.boxes)
+    single = boxes[0] if len(boxes) == 1 else ()
+    conditions = (*_conditions(applies, {}), *single)
+    return Trial(
+        table,
+        row,
+        conditions,
+        boxes if len(boxes) > 1 else (),
+        {name: _cleared(table, row, (name,)) for name, *_ in conditions},
+        tuple(name for name, *_ in single),
     )
-    cleared = {
-        name: Tried(table, row, Outcome.CLEAR, Answer(False, decided_by=(name,))) for name, _, _ in cells
-    }
-    return Trial(table, row, applies, conditions, cleared)
 
 
-def ruled_out(trial: Trial, facts: Facts) -> Tried | None:
-    """The outcome of a row that one condition alone rules out; ``None`` where it has to be asked in full."""
-    for name, options, test, may_be_old in trial.conditions:
-        fact = facts.get(name)
-        if fact is None or isinstance(fact, Missing):
+def _conditions(box: Box, stale: Mapping[str, str]) -> Conditions:
+    return tuple(
+        (name, cell.options if isinstance(cell, Choice) else None, cell.test, name in stale)
+        for name, cell in box.items()
+    )
+
+
+def _cleared(table: Table, row: Row, by: tuple[str, ...]) -> Tried:
+    return Tried(table, row, _CLEAR, Answer(False, decided_by=by))
+
+
+HOLDS = ""
+"""All conditions hold."""
+
+
+def ask_known(conditions: Conditions, facts: Facts) -> str | None:
+    """What known facts say of conditions that must all hold: the fact that rules them out, ``HOLDS``, or ``None``
+    where what is not known has a say.
+    """
+    said: str | None = HOLDS
+    for name, options, test, may_be_old in conditions:
+        try:
+            fact = facts[name]
+        except KeyError:
+            said = None
             continue
-        value = fact.value
-        # A choice of one word is the commonest condition by far, and asked without a call.
-        if value in options if options is not None and type(value) is str else test(value) is not False:
-            continue
-        if isinstance(fact, Known) or (may_be_old and not fact.expired):
-            return trial.cleared[name]
-    return None
+        if type(fact) is Known:
+            value = fact.value
+            # A choice is the commonest condition by far, and asked without a call.
+            holds = value in options if options is not None and type(value) is str else test(value)
+            if holds:
+                continue
+            if holds is False:
+                return name
+        elif may_be_old and type(fact) is Doubtful and not fact.expired and test(fact.value) is False:
+            return name
+        said = None
+    return said
+
+
+def ask_at_once(trial: Trial, facts: Facts, of_table: str | None) -> Tried | None:
+    """The outcome of a row that known facts decide; ``None`` where it has to be asked in full.
+
+    ``of_table`` is what they say of the conditions of its table: ``HOLDS`` or ``None``.
+    """
+    said = ask_known(trial.conditions, facts)
+    if said:
+        return trial.cleared[said]
+    names = trial.names
+    if trial.boxes:
+        each = [ask_known(box, facts) for box in trial.boxes]
+        if all(each):
+            return _cleared(trial.table, trial.row, unique(name for name in each if name))
+        if None in each:
+            return None
+        names = unique(
+            name for box, holds in zip(trial.boxes, each, strict=True) if holds == HOLDS for name, *_ in box
+        )
+    # A row with something to say of its limit has more to be looked at.
+    if said is None or of_table is None or trial.row.on_limit is not None:
+        return None
+    if len(names) == 1 and not trial.boxes:
+        evidence = facts[names[0]].evidence
+    else:
+        evidence = unique(datum for name in names for datum in facts[name].evidence)
+    return Tried(trial.table, trial.row, _HIT, Answer(True, (), evidence, (), names))
 
 
 def ask_cell(name: str, cell: Cell, facts: Facts, stale: str | None, *, caution: bool = True) -> Answer:
@@ -114,8 +194,9 @@ def ask_cell(name: str, cell: Cell, facts: Facts, stale: str | None, *, caution:
     A doubtful value may say yes where ``caution`` asks for it (a warning), but never no, and neither where a dose
     is chosen; ``stale`` lets it say both.
     """
-    fact = facts.get(name)
-    if fact is None:
+    try:
+        fact = facts[name]
+    except KeyError:
         return Answer(None, (Cause(vocabulary()[name].named, Reason.NOT_SUPPLIED),), decided_by=(name,))
     if isinstance(fact, Missing):
         return Answer(None, fact.causes, fact.evidence, decided_by=(name,))

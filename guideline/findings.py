@@ -155,7 +155,8 @@ class OrderAssessment:
     """Everything that the guideline says of one drafted order.
 
     ``traces`` holds every row of every table that concerns the drug, ``facts`` what was read and derived of the
-    child by the names of the vocabulary: both for ``explain`` and the record, not for cards.
+    child by the names of the vocabulary: both for ``explain`` and the record, not for cards, and put together only
+    where somebody asks.
     """
 
     order: str
@@ -168,10 +169,15 @@ class OrderAssessment:
     withheld_by: tuple[str, ...]
     egfr: EgfrSum | None
     notes: tuple[str, ...] = ()
-    facts: Mapping[str, Fact] = field(default_factory=dict)
+    all_facts: Callable[[], Mapping[str, Fact]] = field(default=dict, repr=False, compare=False)
     trace: Callable[[], tuple[Trace, ...]] = field(default=tuple, repr=False, compare=False)
 
     @property
+    def facts(self) -> Mapping[str, Fact]:
+        """Every fact, those too that no row asked for."""
+        return self.all_facts()
+
+    @property
     def traces(self) -> tuple[Trace, ...]:
-        """Every row as it was tried; put together only where somebody asks."""
+        """Every row as it was tried."""
         return self.trace()

@@ -84,7 +84,9 @@ def _range(name: str, sex: str | None, months: int) -> Range | None:
     if months > LAST_MONTH:
         return None
     table = _table(name)
-    found = [table[(each, months)] for each in SEXES if sex not in SEXES or each == sex]
+    if sex in SEXES:
+        return table[(sex, months)]
+    found = [table[(each, months)] for each in SEXES]
     return min(low for low, _ in found), max(high for _, high in found)
 
 

@@ -14,6 +14,7 @@ from guideline.derive import (
     NO,
     YES,
     Course,
+    flag,
     inside_range,
     newest,
     note_on,
@@ -32,19 +33,21 @@ from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, M
 
 def any_of(facts: Iterable[Fact]) -> Fact:
     """Yes if one says yes; no only when all say no; else unknown with every cause."""
-    facts = list(facts)
-    known_yes = [f for f in facts if isinstance(f, Known) and f.value == YES]
-    if known_yes:
-        return Known(YES, tuple(dict.fromkeys(e for f in known_yes for e in f.evidence)))
-    doubtful_yes = [f for f in facts if isinstance(f, Doubtful) and f.value == YES]
+    yes: list[Known] = []
+    open_: list[Doubtful | Missing] = []
+    for fact in facts:
+        if not isinstance(fact, Known):
+            open_.append(fact)
+        elif fact.value == YES:
+            yes.append(fact)
+    if yes:
+        return Known(YES, tuple(dict.fromkeys(e for f in yes for e in f.evidence)))
+    if not open_:
+        return Known(NO)
+    doubtful_yes = [f for f in open_ if isinstance(f, Doubtful) and f.value == YES]
     if doubtful_yes:
         return doubtful_yes[0]
-    causes = tuple(dict.fromkeys(c for f in facts if not isinstance(f, Known) for c in f.causes))
-    return Missing(causes) if causes else Known(NO)
-
-
-def flag(value: bool, evidence: tuple[Evidence, ...] = ()) -> Fact:
-    return Known(YES if value else NO, evidence)
+    return Missing(tuple(dict.fromkeys(c for f in open_ for c in f.causes)))
 
 
 def is_yes(fact: Fact) -> bool:

@@ -130,6 +130,7 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("REN-BARI", "BARI-MT-06", "without reduces"): "withholds: dose says as much",
     ("REN-BARI", "REN-BARI-01", "without withholds"): _BY_ITSELF,
     ("INFECTION-START", "INF-01", "without withholds"): _BY_ITSELF,
+    ("INFECTION-START-RUXO", "INF-01", "without withholds"): _BY_ITSELF,
 }
 """Changes that alter nothing for any child, by table, row and change, with the reason."""
 

@@ -5,51 +5,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 
 from guideline import history as h
-from guideline.derive import NO, YES, Course
+from guideline.derive import NO, YES, Course, OrderFacts, Rule, flag, fresh_result, together
 from guideline.facts import vocabulary
 from guideline.policy import Policy
 from guideline.record import Draft, Record
 from guideline.schedule import NOT_DUE, schedule_facts
-from guideline.tables import Tables
 from guideline.values import Cause, Doubtful, Fact, Interval, Known, Missing, Reason
 
-Facts = dict[str, Fact]
+Facts = Mapping[str, Fact]
 _BASELINE = ("haemoglobin", "neutrophils", "lymphocytes", "alt", "ast", "bilirubin", "creatinine")
 
 
-def watch_facts(
-    record: Record, facts: Facts, draft: Draft, course: Course, policy: Policy, tables: Tables
-) -> Facts:
-    """Every derived fact that needs no dose row."""
-    at_start = not h.is_no(facts["starting"])
-    window = policy.freshness.bloods_at_start if at_start else policy.freshness.bloods_on_treatment
-    found: Facts = {}
-    found |= _answers(record, policy)
-    found |= _multiples(record, window, policy)
-    found |= _blood_histories(record, course, window, policy, tables)
-    found["ending"] = h.flag(draft.ending)
-    found["temperature"] = _recent(facts["temperature"], record, policy)
-    both = {**facts, **found}
-    found |= _conditions(record, both, policy)
-    found |= _vaccinations(record, {**both, **found})
-    found |= _medicines(record, {**both, **found}, draft)
-    found["biologicUse"] = h.biologic_use(facts["biologic"], record, policy)
-    found["antibiotic"] = h.without(facts["antibiotic"], facts["prophylaxis"])
-    found["vzvDisease"] = _vzv_disease(facts)
-    found["fever"] = _fever(both, policy)
-    found["childBearing"] = _child_bearing(facts, policy)
-    found["overweight"] = h.overweight(
-        facts["overweightOnRecord"], facts["weight"], facts["height"], facts["bmi"], record
-    )
-    found["baselineMissing"] = h.lacking(facts, _BASELINE)
-    found["egfrMissing"] = h.lacking(facts, ("creatinine", "height"))
-    escalates = draft.drug == "baricitinib" and facts["indication"] != Known("jia")
-    clock = clock_of(record, draft.drug, course, escalates=escalates)
-    found |= schedule_facts(record, draft.drug, course, clock, policy)
-    return found
+def rules() -> dict[str, Rule]:
+    """How each derived fact is made that looks back over the course or puts several sources together."""
+    answers = [name for name, kind in vocabulary().items() if kind.read_from == ("answers",)]
+    return {**{name: partial(_answer, name) for name in answers}, **_RULES}
+
+
+_WINDOWS = {
+    "tbTest": "screening.tb",
+    "chestXray": "screening.tb",
+    "pregnancyTest": "screening.pregnancy_test",
+}
+"""Answers that count for some time only, with the site's value that says how long."""
+
+
+def _answer(name: str, c: OrderFacts) -> Fact:
+    window = c.policy.days(_WINDOWS[name]) if name in _WINDOWS else None
+    return h.answer(c.record, name, window)
+
+
+def _schedule(c: OrderFacts) -> dict[str, Fact]:
+    escalates = c.draft.drug == "baricitinib" and c["indication"] != Known("jia")
+    clock = clock_of(c.record, c.draft.drug, c.course, escalates=escalates)
+    return schedule_facts(c.record, c.draft.drug, c.course, clock, c.policy)
 
 
 def bk_concern(facts: Mapping[str, Fact]) -> Fact:
@@ -68,7 +61,7 @@ def bk_concern(facts: Mapping[str, Fact]) -> Fact:
             facts["highDose"],
             Missing(indication.causes)
             if isinstance(indication, Missing)
-            else h.flag(indication.value == "interferonopathy"),
+            else flag(indication.value == "interferonopathy"),
         )
     )
     state = facts["bkState"]
@@ -99,44 +92,22 @@ def clock_of(record: Record, drug: str, course: Course, *, escalates: bool) -> d
     return clock
 
 
-def _answers(record: Record, policy: Policy) -> Facts:
-    windows = {
-        "tbTest": "screening.tb",
-        "chestXray": "screening.tb",
-        "pregnancyTest": "screening.pregnancy_test",
-    }
-    names = [name for name, kind in vocabulary().items() if kind.read_from == ("answers",)]
-    return {
-        name: h.answer(record, name, policy.days(windows[name]) if name in windows else None)
-        for name in names
-    }
+def _multiple(name: str) -> Rule:
+    return lambda c: h.times_upper(name, c.record, c.window, c.policy)
 
 
-def _multiples(record: Record, window: int, policy: Policy) -> Facts:
-    found = {
-        f"{name}TimesUpper": h.times_upper(name, record, window, policy)
-        for name in ("alt", "ast", "bilirubin", "ck")
-    }
-    for beside in ("alt", "ast"):
-        found[f"bilirubinBeside{beside.capitalize()}"] = h.times_upper_beside(
-            "bilirubin", beside, record, window, policy.days("monitoring.set_within"), policy
-        )
-    found["resultOutOfRange"] = h.outside_range(("whiteCells", "platelets", "alt", "ast"), record, policy)
-    found["cholesterolRaised"] = h.raised("cholesterol", record, policy)
-    found["triglyceridesRaised"] = h.raised("triglycerides", record, policy)
-    return found
+def _bilirubin_beside(name: str) -> Rule:
+    return lambda c: h.times_upper_beside(
+        "bilirubin", name, c.record, c.window, c.policy.days("monitoring.set_within"), c.policy
+    )
 
 
-def _blood_histories(record: Record, course: Course, window: int, policy: Policy, tables: Tables) -> Facts:
-    found: Facts = {}
-    for name, table in (("lymphocytes", "TOFA-ALC"), ("neutrophils", "TOFA-ANC")):
-        limits = tables.limits_in(table, name)
-        found[f"{name}Persist"] = h.persists(name, record, limits)
-        found[f"{name}RepeatLate"] = h.repeat_late(name, record, policy)
-    found["haemoglobinFall"] = h.haemoglobin_fall(record, course, window, policy)
-    found["haemoglobinFallFromLast"] = h.haemoglobin_fall_from_last(record)
-    found |= h.renal_facts(record, course, policy)
-    return found
+def _persists(name: str, table: str) -> Rule:
+    return lambda c: h.persists(name, c.record, c.tables.limits_in(table, name))
+
+
+def _repeat_late(name: str) -> Rule:
+    return lambda c: h.repeat_late(name, c.record, c.policy)
 
 
 def _recent(temperature: Fact, record: Record, policy: Policy) -> Fact:
@@ -158,7 +129,7 @@ def _fever(facts: Facts, policy: Policy) -> Fact:
         limit = policy.number("fever_celsius")
         values = temperature.each or (temperature.value,)
         hot = any(isinstance(v, Interval) and v.low is not None and v.low >= limit for v in values)
-        measured = h.flag(hot, temperature.evidence if hot else ())
+        measured = flag(hot, temperature.evidence if hot else ())
     return h.any_of((facts["feverOnRecord"], measured))
 
 
@@ -167,42 +138,53 @@ def _female(facts: Facts) -> bool:
     return not (isinstance(sex, Known) and sex.value == "male")
 
 
-def _conditions(record: Record, facts: Facts, policy: Policy) -> Facts:
-    found: Facts = {}
-    culture = h.says(facts["tbCulture"], "positive")
-    found["tbActive"] = h.any_of((facts["tbDisease"], culture, h.tb_regimen(record, policy)))
+def _tb_active(c: OrderFacts) -> Fact:
+    culture = h.says(c["tbCulture"], "positive")
+    return h.any_of((c["tbDisease"], culture, h.tb_regimen(c.record, c.policy)))
+
+
+def _tb_latent_untreated(c: OrderFacts) -> Fact:
     # A positive test that is older than the screening window still tells of latent tuberculosis (ruling 7).
-    ever = h.answer(record, "tbTest")
-    infections = (facts["otherInfection"], facts["recognisedInfection"], facts["feverOnRecord"])
-    by_vein = h.treated_by_vein(infections, record)
-    found["seriousInfection"] = h.any_of((facts["seriousInfection"], by_vein))
-    serious = h.any_of((found["seriousInfection"], found["tbActive"]))
+    ever = h.answer(c.record, "tbTest")
+    latent = h.any_of((c["tbLatentOnRecord"], h.says(ever, "positive")))
+    return _unless(latent, (c["tbTreatmentCompleted"], c["tbActive"]))
+
+
+def _tb_screen(c: OrderFacts) -> Fact:
+    screened = h.within(c["tbScreeningDone"], c.record.on, c.policy.days("screening.tb"))
+    return h.any_of((_settled(c["tbTest"]), _given(c["chestXray"]), screened))
+
+
+def _serious_infection(c: OrderFacts) -> Fact:
+    infections = (c["otherInfection"], c["recognisedInfection"], c["feverOnRecord"])
+    return h.any_of((c.listed["seriousInfection"], h.treated_by_vein(infections, c.record)))
+
+
+def _infection_unsaid(c: OrderFacts) -> Fact:
+    serious = h.any_of((c["seriousInfection"], c["tbActive"]))
     # Unknown conditions leave INF-01 open, and do not silence what fever and neutrophils say by themselves (A-72).
-    found["infectionUnsaid"] = (
-        Doubtful(YES, serious.causes) if isinstance(serious, Missing) else h.flag(h.is_no(serious))
-    )
-    latent = h.any_of((facts["tbLatentOnRecord"], h.says(ever, "positive")))
-    found["tbLatentUntreated"] = _unless(latent, (facts["tbTreatmentCompleted"], found["tbActive"]))
-    screened = h.within(facts["tbScreeningDone"], record.on, policy.days("screening.tb"))
-    found["tbScreen"] = h.any_of((_settled(facts["tbTest"]), _given(facts["chestXray"]), screened))
-    nobody: Fact = Known(NO)
-    female = _female(facts)
-    found["pregnant"] = _superseded(facts["pregnancyOnRecord"], facts["pregnancyTest"]) if female else nobody
-    found["lactating"] = (
-        h.any_of((facts["lactationOnRecord"], h.says(facts["lactationStatus"], "positive")))
-        if female
-        else nobody
-    )
-    found["smoker"] = h.any_of((facts["smokerOnRecord"], h.says(facts["smokingStatus"], "positive")))
-    found["hsvDocumented"] = h.any_of((facts["herpesSimplexEver"], _given(facts["hsvIgg"])))
-    urine = (h.says(facts["urineBlood"], "positive"), h.says(facts["urineProtein"], "positive"))
-    signs = h.any_of((facts["renalSigns"], facts["renalDeterioration"], *urine))
+    return Doubtful(YES, serious.causes) if isinstance(serious, Missing) else flag(h.is_no(serious))
+
+
+def _pregnant(c: OrderFacts) -> Fact:
+    return _superseded(c["pregnancyOnRecord"], c["pregnancyTest"]) if _female(c) else Known(NO)
+
+
+def _lactating(c: OrderFacts) -> Fact:
+    if not _female(c):
+        return Known(NO)
+    return h.any_of((c["lactationOnRecord"], h.says(c["lactationStatus"], "positive")))
+
+
+def _bk_signs(c: OrderFacts) -> Fact:
+    urine = (h.says(c["urineBlood"], "positive"), h.says(c["urineProtein"], "positive"))
+    signs = h.any_of((c["renalSigns"], c["renalDeterioration"], *urine))
     # Unknown signs leave the graver row open, and do not silence the milder one, which asks for none.
-    found["bkSigns"] = Doubtful(NO, signs.causes) if isinstance(signs, Missing) else signs
-    found["jcPositive"] = h.any_of(
-        (h.says(facts["jcTest"], "positive"), _found(facts["jcLoad"]), _found(facts["jcUrineLoad"]))
-    )
-    return found
+    return Doubtful(NO, signs.causes) if isinstance(signs, Missing) else signs
+
+
+def _jc_positive(c: OrderFacts) -> Fact:
+    return h.any_of((h.says(c["jcTest"], "positive"), _found(c["jcLoad"]), _found(c["jcUrineLoad"])))
 
 
 def _superseded(on_record: Fact, test: Fact) -> Fact:
@@ -214,14 +196,14 @@ def _given(fact: Fact) -> Fact:
     """Whether a test has been done at all, whatever it showed."""
     if isinstance(fact, Missing):
         return fact
-    return h.flag(fact.value != "none", fact.evidence)
+    return flag(fact.value != "none", fact.evidence)
 
 
 def _settled(fact: Fact) -> Fact:
     """Whether a test has been done with a result: one that is neither positive nor negative has to be repeated."""
     if isinstance(fact, Missing):
         return fact
-    return h.flag(fact.value not in ("none", "unclear"), fact.evidence)
+    return flag(fact.value not in ("none", "unclear"), fact.evidence)
 
 
 def _found(load: Fact) -> Fact:
@@ -249,23 +231,6 @@ def _unless(fact: Fact, barring: tuple[Fact, ...]) -> Fact:
         assert not isinstance(fact, Missing)
         return Doubtful(YES, other.causes, fact.evidence)
     return fact
-
-
-def _vaccinations(record: Record, facts: Facts) -> Facts:
-    doses = h.varicella_doses(record)
-    return {
-        "vaccinationHistory": h.vaccination_history(record),
-        "varicellaDoses": doses,
-        "vzvNeed": h.vzv_need(facts["vzvIgg"], facts["varicellaEver"], doses),
-        "daysSinceLiveVaccine": h.days_since_live(record),
-    }
-
-
-def _medicines(record: Record, facts: Facts, draft: Draft) -> Facts:
-    return {
-        "contraceptive": _contraceptive(facts),
-        "otherJakInhibitor": _other_jak(record, facts["jakBackground"], draft),
-    }
 
 
 def _contraceptive(facts: Facts) -> Fact:
@@ -303,7 +268,7 @@ def _other_jak(record: Record, background: Fact, draft: Draft) -> Fact:
     others = tuple(e for e in background.evidence if draft.drug not in str(e.value).split(", "))
     if h.is_yes(background) and not others and record.orders_gap:
         return Missing(record.orders_gap)
-    return h.flag(bool(others), others)
+    return flag(bool(others), others)
 
 
 def _child_bearing(facts: Facts, policy: Policy) -> Fact:
@@ -316,4 +281,55 @@ def _child_bearing(facts: Facts, policy: Policy) -> Fact:
     limit = Decimal(policy.number("child_bearing_age"))
     oldest = age.value.high
     old_enough = oldest is not None and oldest >= limit
-    return h.flag(old_enough, (*facts["sex"].evidence, *age.evidence) if old_enough else ())
+    return flag(old_enough, (*facts["sex"].evidence, *age.evidence) if old_enough else ())
+
+
+_RULES: Mapping[str, Rule] = {
+    **{f"{name}TimesUpper": _multiple(name) for name in ("alt", "ast", "bilirubin", "ck")},
+    "bilirubinBesideAlt": _bilirubin_beside("alt"),
+    "bilirubinBesideAst": _bilirubin_beside("ast"),
+    "resultOutOfRange": lambda c: h.outside_range(
+        ("whiteCells", "platelets", "alt", "ast"), c.record, c.policy
+    ),
+    "cholesterolRaised": lambda c: h.raised("cholesterol", c.record, c.policy),
+    "triglyceridesRaised": lambda c: h.raised("triglycerides", c.record, c.policy),
+    "lymphocytesPersist": _persists("lymphocytes", "TOFA-ALC"),
+    "lymphocytesRepeatLate": _repeat_late("lymphocytes"),
+    "neutrophilsPersist": _persists("neutrophils", "TOFA-ANC"),
+    "neutrophilsRepeatLate": _repeat_late("neutrophils"),
+    "haemoglobinFall": lambda c: h.haemoglobin_fall(c.record, c.course, c.window, c.policy),
+    "haemoglobinFallFromLast": lambda c: h.haemoglobin_fall_from_last(c.record),
+    **together(
+        lambda c: h.renal_facts(c.record, c.course, c.policy), "creatinineRising", "renalDeterioration"
+    ),
+    "temperature": lambda c: _recent(fresh_result("temperature", c.record, c.window), c.record, c.policy),
+    "fever": lambda c: _fever(c, c.policy),
+    "tbActive": _tb_active,
+    "tbLatentUntreated": _tb_latent_untreated,
+    "tbScreen": _tb_screen,
+    "seriousInfection": _serious_infection,
+    "infectionUnsaid": _infection_unsaid,
+    "pregnant": _pregnant,
+    "lactating": _lactating,
+    "smoker": lambda c: h.any_of((c["smokerOnRecord"], h.says(c["smokingStatus"], "positive"))),
+    "hsvDocumented": lambda c: h.any_of((c["herpesSimplexEver"], _given(c["hsvIgg"]))),
+    "bkSigns": _bk_signs,
+    "jcPositive": _jc_positive,
+    "vzvDisease": _vzv_disease,
+    "vaccinationHistory": lambda c: h.vaccination_history(c.record),
+    "varicellaDoses": lambda c: h.varicella_doses(c.record),
+    "vzvNeed": lambda c: h.vzv_need(c["vzvIgg"], c["varicellaEver"], c["varicellaDoses"]),
+    "daysSinceLiveVaccine": lambda c: h.days_since_live(c.record),
+    "contraceptive": _contraceptive,
+    "otherJakInhibitor": lambda c: _other_jak(c.record, c["jakBackground"], c.draft),
+    "biologicUse": lambda c: h.biologic_use(c["biologic"], c.record, c.policy),
+    "antibiotic": lambda c: h.without(c.listed["antibiotic"], c["prophylaxis"]),
+    "childBearing": lambda c: _child_bearing(c, c.policy),
+    "overweight": lambda c: h.overweight(
+        c["overweightOnRecord"], c["weight"], c["height"], c["bmi"], c.record
+    ),
+    "baselineMissing": lambda c: h.lacking(c, _BASELINE),
+    "egfrMissing": lambda c: h.lacking(c, ("creatinine", "height")),
+    **together(_schedule, "visit", "visitState", "lipidVisit", "lipidState", "bkState"),
+    "bkConcern": bk_concern,
+}

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from fhir.resources.R4B.auditevent import AuditEvent
 from flask.testing import FlaskClient
-from sqlalchemy import update
+from sqlalchemy import delete, insert, literal, select, update
 
 from cds_service.app import create_app
 from cds_service.cli import CommandError, main, open_store
 from cds_service.settings import Settings
-from cds_service.store import chain
+from cds_service.store import chain, cli
 from cds_service.store.cli import links, prune
-from cds_service.store.store import Store, read_head
-from cds_service.store.tables import AUDIT, CARD
+from cds_service.store.store import Entry, Store, append, read_head
+from cds_service.store.tables import AUDIT, CARD, FEEDBACK, HEAD
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 URL = "/cds-services/jaki-order-sign"
@@ -64,6 +66,43 @@ def test_verify(client: FlaskClient, store: Store, capsys: pytest.CaptureFixture
     status, out, _ = run(capsys, "audit", "verify")
     assert status == 1
     assert "Entry 2 was changed" in out
+
+
+INDEX_TAMPERINGS = {
+    "a card's findings": update(CARD).values(findings="[]"),
+    "a card's client": update(CARD).values(client="another-hospital"),
+    "a card's severity": update(CARD).values(indicator="info"),
+    "a card's time": update(CARD).values(at="2026-06-02T00:00:00.000Z"),
+    "a card removed": delete(CARD),
+    "a card put in": insert(CARD).from_select(
+        CARD.c.keys(), select(*[literal("x") if c is CARD.c.uuid else c for c in CARD.c]).limit(1)
+    ),
+    "what became of a card": update(FEEDBACK).values(outcome="accepted"),
+    "the reason why": update(FEEDBACK).values(reason="not-applicable"),
+    "when": update(FEEDBACK).values(outcome_at="2026-06-02T00:00:00.000Z"),
+    "whose": update(FEEDBACK).values(client="another-hospital"),
+    "feedback removed": delete(FEEDBACK),
+    "feedback put in": insert(FEEDBACK).from_select(
+        FEEDBACK.c.keys(), select(*[literal("x") if c is FEEDBACK.c.id else c for c in FEEDBACK.c]).limit(1)
+    ),
+}
+
+
+@pytest.mark.parametrize("what", INDEX_TAMPERINGS)
+def test_aud_3_tampering_beside_the_chain_is_noticed(
+    client: FlaskClient, store: Store, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """With what is in them an override could be invented, and a warning be kept back for it."""
+    card = next(card for card in call(client) if card["indicator"] != "info")
+    told = {"card": card["uuid"], "outcome": "overridden", "outcomeTimestamp": "2026-06-01T10:00:00Z"}
+    reason = {"overrideReason": {"reason": {"code": "specialist-advice"}}}
+    for when in ("2026-06-01T10:00:00Z", "2026-06-01T11:00:00Z", "2026-06-01T09:00:00Z"):
+        client.post(f"{URL}/feedback", json={"feedback": [told | reason | {"outcomeTimestamp": when}]})
+    assert run(capsys, "audit", "verify")[0] == 0
+    with store.database.writing() as connection:
+        connection.execute(INDEX_TAMPERINGS[what])
+    status, out, _ = run(capsys, "audit", "verify")
+    assert (status, len(out.splitlines()) > 1) == (1, True)
 
 
 def test_explain_a_card_from_the_record_alone(
@@ -139,6 +178,73 @@ def test_prune_leaves_a_chain_that_is_whole_and_says_what_went(
     assert prune(store, now + timedelta(days=9), 1) == 2
     assert faults(store) == []
     assert run(capsys, "audit", "verify")[0] == 0
+
+
+@pytest.mark.parametrize("calls", [4, 5])
+def test_prune_lets_others_write_in_between(
+    client: FlaskClient,
+    store: Store,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    calls: int,
+) -> None:
+    """A part at a time, and the chain is whole after each: a long lock would send every call away."""
+    monkeypatch.setattr(cli, "PRUNED_AT_ONCE", 2)
+    paused = []
+
+    def pause(seconds: float) -> None:
+        paused.append(seconds)
+        call(client)
+        assert run(capsys, "audit", "verify")[0] == 0
+
+    for _ in range(calls - 1):
+        (card, *_) = call(client)
+    told = {"card": card["uuid"], "outcome": "overridden", "outcomeTimestamp": "2026-06-01T10:00:00Z"}
+    client.post(f"{URL}/feedback", json={"feedback": [told]})
+    now = datetime.now(UTC)
+    with store.database.writing() as connection:  # as if all of them were of the day before yesterday
+        old = [(link.seq, link) for link in links(connection)]
+        connection.execute(delete(AUDIT))
+        connection.execute(delete(HEAD))
+        connection.execute(update(FEEDBACK).values(at="2026-01-01T00:00:00.000Z"))
+        connection.execute(update(CARD).values(at="2026-01-01T00:00:00.000Z"))
+        entries = [Entry(link.id, "2026-01-01T00:00:00.000Z", link.kind, link.body) for _, link in old]
+        append(connection, entries, store.keys)
+    assert run(capsys, "audit", "verify")[0] == 0
+    monkeypatch.setattr(time, "sleep", pause)
+    assert prune(store, now, 30) == calls
+    assert len(paused) == calls // 2
+    assert run(capsys, "audit", "verify")[0] == 0
+    with store.database.reading() as connection:
+        kinds = [link.kind for link in links(connection)]
+        assert connection.execute(select(FEEDBACK)).all() == []
+    assert kinds == ["prune", "call"] * (calls // 2) + ["prune"] * (calls % 2)
+
+
+def test_prune_leaves_feedback_that_fits(
+    client: FlaskClient, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (card, *_) = call(client)
+    told = {"card": card["uuid"], "outcome": "overridden", "outcomeTimestamp": "2026-06-01T10:00:00Z"}
+
+    def report() -> None:
+        assert client.post(f"{URL}/feedback", json={"feedback": [told]}).status_code == 200
+
+    report()
+    assert prune(store, datetime.now(UTC) + timedelta(days=2), 1) == 2
+    assert run(capsys, "audit", "verify")[0] == 0
+    report()
+    report()
+    assert run(capsys, "audit", "verify")[0] == 0
+    with store.database.writing() as connection:  # the first entry goes, the repetition stays, the row goes
+        append(connection, [Entry(str(uuid4()), "2026-06-01T00:00:00.000Z", "prune", "{}")], store.keys)
+        connection.execute(delete(FEEDBACK))
+    assert run(capsys, "audit", "verify")[0] == 0
+    report()
+    assert run(capsys, "audit", "verify")[0] == 0
+    with store.database.writing() as connection:
+        connection.execute(delete(FEEDBACK))
+    assert "Feedback of entry 7 is missing." in run(capsys, "audit", "verify")[1]
 
 
 def test_feedback_report(client: FlaskClient, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import random
 import re
+import signal
 import sqlite3
 import statistics
 import threading
@@ -22,8 +24,9 @@ import joserfc.errors
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from fault_servers import Server, answer, self_signed
+from fault_servers import Server, answer, drip_head, endless, gzip_bomb, hang, self_signed, truncate
 from flask.testing import FlaskClient
+from forks import ended_with, in_a_worker
 from joserfc import jws as oracle_jws
 from joserfc.jwk import ECKey, RSAKey
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
@@ -33,7 +36,7 @@ from cds_service import jwks
 from cds_service.app import create_app
 from cds_service.auth import Door, TokenRefused, Why
 from cds_service.cli import main
-from cds_service.clients import Client, ClientsFault, load_clients
+from cds_service.clients import KEY_FETCH_MS, Client, ClientsFault, load_clients
 from cds_service.json_reader import read_json
 from cds_service.jwks import KeyFault, KeyRing, read_fetched_set, read_key
 from cds_service.replay_guard import ReplayGuard
@@ -116,7 +119,7 @@ class Clock:
 
 @pytest.fixture
 def guard(tmp_path: Path) -> Iterator[ReplayGuard]:
-    made = ReplayGuard(f"sqlite:///{tmp_path}/store.sqlite")
+    made = ReplayGuard(f"sqlite:///{tmp_path}/store-tokens.sqlite")
     yield made
     made.close()
 
@@ -562,6 +565,72 @@ def test_auth_4_a_flood_of_unknown_key_ids_causes_one_fetch_a_minute(guard: Repl
     assert server.calls == 2
 
 
+def test_auth_4_all_workers_of_a_service_share_one_fetch_a_minute(guard: ReplayGuard, tmp_path: Path) -> None:
+    calls, served = tmp_path / "calls", tmp_path / "served"
+    served.write_text(json.dumps({"keys": [EC_JWK]}))
+
+    def fetch() -> object:
+        with calls.open("a") as file:
+            file.write("x")
+        time.sleep(0.05)
+        return json.loads(served.read_text()) if served.exists() else None
+
+    ticks = Clock(1000.0)
+    client = client_of(keys={}, jwks_url="https://ehr.example.org/jwks", fetch_keys=fetch)
+    door = Door([client], guard, ticks=ticks)
+    good, forged = token(), [token(kid=f"forged-{n}/+=") for n in range(25)] * 10
+
+    def work() -> bool:
+        return accepts(door, good) and not any(accepts(door, text) for text in forged)
+
+    assert ended_with(*[in_a_worker(work) for _ in range(4)]) == [True] * 4, (
+        "1,000 forged tokens over four workers"
+    )
+    assert calls.read_text() == "x"
+
+    # The client rotates; one worker fetches, and another has the key a moment later though it may not fetch.
+    served.write_text(json.dumps({"keys": [EC_OTHER_JWK | {"kid": "new"}]}))
+    rotated = token(private=EC_OTHER, kid="new")
+    assert not accepts(door, rotated)
+    ticks.now += 60
+    assert ended_with(in_a_worker(lambda: accepts(door, rotated))) == [True]
+    served.unlink()
+    assert accepts(door, rotated)
+    assert not accepts(door, good), "the old key is gone here too"
+    assert calls.read_text() == "xx"
+    ticks.now += 3600
+    assert ended_with(in_a_worker(lambda: accepts(door, rotated))) == [True], "a new worker during an outage"
+
+
+def test_auth_4_a_worker_killed_while_it_fetches_holds_up_no_other(guard: ReplayGuard) -> None:
+    def fetch() -> object:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"keys": [EC_JWK]}
+
+    parent, ticks = os.getpid(), Clock(1000.0)
+    client = client_of(keys={}, jwks_url="https://ehr.example.org/jwks", fetch_keys=fetch)
+    door = Door([client], guard, ticks=ticks)
+    assert ended_with(in_a_worker(lambda: accepts(door, token()))) == [-signal.SIGKILL]
+    ticks.now += 60
+    assert accepts(door, token())
+
+
+def test_a_full_disk_costs_the_other_workers_the_set_and_nobody_a_call(
+    guard: ReplayGuard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    server = KeyServer([EC_JWK])
+    door = door_by_url(guard, server, Clock())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", full)
+        assert accepts(door, token())
+    assert accepts(door, token())
+    assert server.calls == 1
+
+
 def test_auth_5_a_key_set_that_cannot_be_had_for_a_day_refuses_nobody(guard: ReplayGuard) -> None:
     server, ticks = KeyServer([EC_JWK]), Clock()
     door = door_by_url(guard, server, ticks)
@@ -573,6 +642,22 @@ def test_auth_5_a_key_set_that_cannot_be_had_for_a_day_refuses_nobody(guard: Rep
     server.keys = []
     ticks.now += 600
     assert accepts(door, token())
+
+
+def test_auth_5_an_address_of_keys_that_fails_is_counted(shared: Runtime, guard: ReplayGuard) -> None:
+    server, ticks = KeyServer([EC_JWK]), Clock()
+    site = web(shared, door_by_url(guard, server, ticks))
+
+    def counted() -> str:
+        text = site.get("/metrics").get_data(as_text=True)
+        return text.split('jaki_cds_key_set_failures_total{client="ward"} ')[1].split("\n")[0]
+
+    assert (post(site, f"Bearer {token()}").status_code, counted()) == (200, "0.0")
+    server.keys = None
+    ticks.now += 60
+    assert (post(site, f"Bearer {token(kid='unknown')}").status_code, counted()) == (401, "1.0")
+    assert (post(site, f"Bearer {token(kid='unknown')}").status_code, counted()) == (401, "1.0")
+    assert post(site, f"Bearer {token()}").status_code == 200
 
 
 @pytest.mark.parametrize("kid", ["new", KID])
@@ -653,6 +738,11 @@ def settings_for(path: Path, **changes: Any) -> Settings:
     return Settings(**({"clients": path, "public_base_url": BASE, "log_level": "error"} | changes))
 
 
+def slow_but_good(line: Any, head: str, server: Server) -> None:
+    server.stopped.wait(1.2)
+    answer(200, {"keys": [EC_JWK]})(line, head, server)
+
+
 @pytest.mark.parametrize(
     ("behaviour", "good"),
     [
@@ -661,6 +751,19 @@ def settings_for(path: Path, **changes: Any) -> Settings:
         (answer(302, "", Location="https://elsewhere.example/jwks"), False),
         (answer(200, "[]"), False),
         (answer(500, {"keys": [EC_JWK]}), False),
+        (answer(200, {"keys": [EC_JWK]}, Content_Type="text/html"), False),
+        (answer(200, {"keys": [EC_JWK | {"kid": f"k{n}"} for n in range(31)] + [EC_JWK]}), True),
+        (answer(200, {"keys": [EC_JWK | {"kid": f"k{n}"} for n in range(32)] + [EC_JWK]}), False),
+        (answer(200, {"keys": {"a": EC_JWK}}), False),
+        (answer(200, {"keys": [EC_JWK], "more": json.loads("[" * 100 + "]" * 100)}), False),
+        (answer(200, '{"keys": [], "keys": [' + json.dumps(EC_JWK) + "]}"), False),
+        (answer(200, json.dumps({"keys": [EC_JWK]}).encode("utf-16").decode("latin-1")), False),
+        (gzip_bomb(5), False),
+        (truncate, False),
+        pytest.param(endless, False, marks=pytest.mark.slow),
+        pytest.param(hang, False, marks=pytest.mark.slow),
+        pytest.param(drip_head, False, marks=pytest.mark.slow),
+        pytest.param(slow_but_good, True, marks=pytest.mark.slow),
     ],
 )
 def test_a_key_set_is_fetched_with_all_guards(
@@ -677,7 +780,9 @@ def test_a_key_set_is_fetched_with_all_guards(
                 ca_file: {certificate}
         """
         (client,) = load_clients(settings_for(write_clients(tmp_path, text)))
+        start = time.monotonic()
         assert accepts(Door([client], guard), token()) is good
+        assert time.monotonic() - start < KEY_FETCH_MS / 1000 + 0.5
         assert server.heads[0].startswith("GET /keys/jwks.json HTTP/1.1")
         assert "authorization" not in server.heads[0].lower()
 
@@ -730,17 +835,20 @@ def test_auth_7_the_configured_jku_is_accepted(guard: ReplayGuard) -> None:
 
 @pytest.mark.slow
 def test_auth_8_a_check_takes_a_millisecond_at_most(guard: ReplayGuard) -> None:
-    """The processor's time, since other work on the machine is not ours."""
+    """p95, by the clock on the wall and in time of the processor; the best of ten rounds, for other work runs here."""
     door, text = Door([client_of()], guard), token()
-    rounds = []
-    for _ in range(5):
-        times = []
-        for _ in range(200):
-            start = time.thread_time()
-            door.verify(text, [SERVICE])
-            times.append(time.thread_time() - start)
-        rounds.append(statistics.quantiles(times, n=20)[-1])
-    assert min(rounds) <= 0.001
+    rounds: dict[Callable[[], float], list[float]] = {time.perf_counter: [], time.thread_time: []}
+    for _ in range(10):
+        for clock, found in rounds.items():
+            times = []
+            for _ in range(200):
+                start = clock()
+                door.verify(text, [SERVICE])
+                times.append(clock() - start)
+            found.append(statistics.quantiles(times, n=20)[-1])
+    for clock, found in rounds.items():
+        print(f"AUTH-8: {clock.__name__}: p95 {min(found) * 1e6:.0f} us")
+        assert min(found) <= 0.001
 
 
 # --- AUTH-9 ---------------------------------------------------------------------------------------
@@ -931,7 +1039,7 @@ def test_a_real_service_with_clients(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert sorted(statuses) == [200] + [401] * 15
         body = json.loads(call("POST", SERVICE, token())[1])
         assert "cards" in body
-    with sqlite3.connect(tmp_path / "store.sqlite") as store:
+    with sqlite3.connect(tmp_path / "store-tokens.sqlite") as store:
         assert store.execute("select count(*) from token_seen").fetchone() == (2,)
     store.close()
 

@@ -35,6 +35,7 @@ from builders import (
     updates,
 )
 
+from cds_service.uuids import new_uuid
 from fhir_mappings.dosage import read_dose
 from fhir_mappings.products import read_product
 
@@ -108,6 +109,19 @@ def found(request: pytest.FixtureRequest) -> list[Json]:
 
 
 RANK = {"critical": 0, "warning": 1, "info": 2}
+
+
+def test_identifiers_are_random_uuids_of_version_4() -> None:
+    made = [new_uuid() for _ in range(2_000)]
+    assert len(set(made)) == len(made)
+    read = [uuid.UUID(each) for each in made]
+    assert [str(each) for each in read] == made
+    assert {(each.version, each.variant) for each in read} == {(4, uuid.RFC_4122)}
+    # Every other bit is set in some and not in others.
+    every, some = 2**128 - 1, 0
+    for each in read:
+        every, some = every & each.int, some | each.int
+    assert (every, some) == (0x4 << 76 | 0x2 << 62, 2**128 - 1 - (0xB << 76) - (0x1 << 62))
 
 
 def test_every_card_has_its_members(found: list[Json]) -> None:

@@ -10,10 +10,12 @@ import datetime
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -25,7 +27,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from sqlalchemy.engine import make_url
 from test_serve import BODY, LIMIT, URL, free_port, running
+
+from cds_service import cli
+from cds_service.server import GRACEFUL_SECONDS
+from cds_service.settings import read_settings
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 CONFIGURATION = (DEPLOY / "nginx.conf").read_text("utf-8")
@@ -133,6 +140,57 @@ def test_the_parts_of_the_compose_file_fit_together() -> None:
     assert services["store"]["networks"] == ["back"]
 
 
+def example_environment() -> dict[str, str]:
+    lines = (DEPLOY / "environment.example").read_text("utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_the_example_of_the_environment_fits_the_service_and_the_other_files(tmp_path: Path) -> None:
+    environment = example_environment()
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))["services"]
+    assert compose["service"]["env_file"] == "environment", "where the example is copied to"
+    mounted = [volume.split(":")[1] for volume in compose["service"]["volumes"]]
+    assert environment["JAKI_CDS_CLIENTS"] in mounted
+    store, database = make_url(environment["JAKI_CDS_STORE"]), compose["store"]["environment"]
+    assert (store.host, store.username, store.database) == (
+        *("store", database["POSTGRES_USER"]),
+        database["POSTGRES_DB"],
+    )
+    assert f"server_name {environment['JAKI_CDS_PUBLIC_BASE_URL'].removeprefix('https://')};" in CONFIGURATION
+    clients = tmp_path / "clients.yaml"
+    clients.write_text("clients: []")
+    settings = read_settings(environment | {"JAKI_CDS_CLIENTS": str(clients)})
+    assert not settings.demo and settings.store.startswith("postgresql")
+
+
+def test_commands_and_ports_are_those_of_the_service() -> None:
+    """What the unit and the image start is understood by the command line; nginx and the health check ask its port."""
+    unit = (DEPLOY / "jaki-cds.service").read_text("utf-8")
+    (started,) = re.findall("^ExecStart=(.*)$", unit, re.MULTILINE)
+    image = (DEPLOY / "Dockerfile").read_text("utf-8")
+    (command,) = re.findall(r"^CMD (\[.*\])$", image, re.MULTILINE)
+    for words in (started.split(), json.loads(command)):
+        assert Path(words[0]).name == "jaki-cds"
+        options = cli._parser().parse_args(words[1:])
+        assert options.port == 8000
+    assert "server 127.0.0.1:8000;" in CONFIGURATION
+    assert "EXPOSE 8000" in image and "http://127.0.0.1:8000/healthz" in image
+    stop = int(re.findall("^TimeoutStopSec=(.*)$", unit, re.MULTILINE)[0])
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))["services"]["service"]
+    assert stop > GRACEFUL_SECONDS and compose["stop_grace_period"] == f"{stop}s"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd is installed")
+def test_systemd_understands_each_line_of_the_unit(tmp_path: Path) -> None:
+    unit = (DEPLOY / "jaki-cds.service").read_text("utf-8")
+    copy = tmp_path / "jaki-cds.service"
+    copy.write_text(unit.replace("/opt/jaki-cds/.venv/bin/jaki-cds", sys.executable), "utf-8")
+    told = subprocess.run(
+        ["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, told.stdout + told.stderr) == (0, "")
+
+
 # --- with nginx -----------------------------------------------------------------------------------
 
 
@@ -225,6 +283,17 @@ def test_calls_pass_and_operators_pages_do_not(tls_port: int) -> None:
     for path in ("/metrics", "/readyz"):
         status, body = ask(tls_port, "GET", path)
         assert (status, json.loads(body)["resourceType"]) == (404, "OperationOutcome")
+    for path in (
+        "//metrics",
+        "/%6detrics",
+        "/metrics?x",
+        "/./metrics",
+        "/a/../metrics",
+        "/metrics/",
+        "/metrics;x",
+    ):
+        status, body = ask(tls_port, "GET", path)
+        assert (status in (308, 400, 404), b"jaki_cds_requests" in body) == (True, False), path
     status, body = ask(tls_port, "POST", URL, raw.ljust(LIMIT + 1))
     assert (status, json.loads(body)["resourceType"]) == (413, "OperationOutcome")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guideline import growth_reference
-from guideline.assess import _joined
+from guideline.assess import _joined, rules
 from guideline.derive import (
     Course,
+    OrderFacts,
+    Supposed,
     bound_text,
     completed_years,
     course_of,
@@ -29,7 +33,8 @@ from guideline.derive import (
 from guideline.doses import Administration, Regimen, When
 from guideline.dosing import compare, per_kg, verdict_of
 from guideline.evaluate import ask_row
-from guideline.examples import Results, ordered_dose, regimen_in_words
+from guideline.examples import Example, Results, ordered_dose, read_examples, regimen_in_words
+from guideline.facts import vocabulary
 from guideline.findings import Finding, Kind, Origin, Outcome, Severity, Verdict
 from guideline.policy import Policy, load_policy
 from guideline.record import Birth, Reading, Record, RecordedOrder, Unusable
@@ -443,10 +448,53 @@ def test_the_more_severe_face_speaks_with_the_evidence_of_both() -> None:
     assert [e.source for e in joined.evidence] == ["b", "a"]
 
 
-# --- what is not known never reads as normal -----------------------------------------------------------
+# --- facts are worked out when they are asked for ---------------------------------------------------
 
 
 TABLES = load_tables()
+EXAMPLES = read_examples(Path(__file__).with_name("examples"))
+
+
+def order_facts(example: Example) -> OrderFacts:
+    return OrderFacts(example.record, example.draft, TABLES, example.policy, rules())
+
+
+@pytest.mark.parametrize("example", EXAMPLES[:: len(EXAMPLES) // 20], ids=lambda example: example.name)
+def test_a_fact_is_the_same_whenever_it_is_asked_for(example: Example) -> None:
+    facts = order_facts(example)
+    complete, names = facts.complete(), list(rules())
+    for seed in range(5):
+        random.Random(seed).shuffle(names)
+        asked = order_facts(replace(example, record=replace(example.record)))
+        assert {name: asked[name] for name in names} == {name: complete[name] for name in names}
+
+
+def test_a_fact_that_nobody_asks_for_is_not_worked_out() -> None:
+    facts = order_facts(EXAMPLES[0])
+    held = set(facts)
+    assert not held & set(rules())
+    assert facts["egfr"] == facts["egfr"]
+    assert set(facts) - held == {"egfr", "height", "creatinine"}
+
+
+def test_all_facts_are_of_the_vocabulary_and_all_of_it_is_there_but_what_needs_the_dose() -> None:
+    later = {"verdict", "reducedDoseNeeded", "singleDoseMg", "equalsEscalationRow", "licensedBandDisagrees"}
+    assert set(rules()) <= set(vocabulary())
+    assert set(vocabulary()) - set(order_facts(EXAMPLES[0]).complete()) == {
+        *later,
+        "interruption",
+        "startOfRunningOrder",
+    }
+
+
+def test_supposing_a_fact_leaves_what_was_made_from_it() -> None:
+    facts = order_facts(EXAMPLES[0])
+    supposed = Supposed(facts, egfr=fact("5", "egfr"))
+    assert supposed["egfr"] == fact("5", "egfr") != facts["egfr"]
+    assert supposed["egfrLowest"] == facts["egfrLowest"]
+
+
+# --- what is not known never reads as normal -----------------------------------------------------------
 
 
 @given(st.data())

@@ -285,7 +285,7 @@ def test_an_invalid_as_of(value: object) -> None:
     assert issue.field == 'extension["org.jaki-cds"].asOf'
 
 
-@pytest.mark.parametrize("value", ["2026-06-01", "nonsense", 5])
+@pytest.mark.parametrize("value", ["2026-06-01", "nonsense", 987654321])
 def test_as_of_outside_demo_mode_is_ignored_and_logged(
     value: object, caplog: pytest.LogCaptureFixture
 ) -> None:

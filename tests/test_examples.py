@@ -23,7 +23,7 @@ from guideline.evaluate import Answer, Facts, Trial, Tried
 from guideline.examples import Example, ExampleFault, read_examples
 from guideline.findings import Outcome
 from guideline.mutate import STEPS, step_of
-from guideline.tables import Row, Table, load_tables
+from guideline.tables import Row, Table, Tables, load_tables
 from guideline.values import Cause, Doubtful, Interval, Known, Missing, Reason
 
 FOLDER = Path(__file__).parent / "examples"
@@ -110,7 +110,8 @@ def observed(examples: Iterable[Example]) -> Mapping[int, Seen]:
     found: dict[int, Seen] = defaultdict(Seen)
     asked: list[tuple[Row, Facts, Answer]] = []
     with pytest.MonkeyPatch.context() as patch:
-        ask_row, ask_applies, ruled_out = evaluate.ask_row, evaluate.ask_applies, evaluate.ruled_out
+        ask_row, ask_applies, ask_at_once = evaluate.ask_row, evaluate.ask_applies, evaluate.ask_at_once
+        try_tables = assessing._try_tables
 
         def listening_row(row: Row, facts: Facts, stale: dict[str, str]) -> Answer:
             answer = ask_row(row, facts, stale)
@@ -123,13 +124,20 @@ def observed(examples: Iterable[Example]) -> Mapping[int, Seen]:
                 asked.append((row, facts, answer))
             return answer
 
-        def listening_out(trial: Trial, facts: Facts) -> Tried | None:
-            out = ruled_out(trial, facts)
-            if out is not None:
-                asked.append((trial.row, facts, out.answer))
-            return out
+        def listening_once(trial: Trial, facts: Facts, of_table: str | None) -> Tried | None:
+            said = ask_at_once(trial, facts, of_table)
+            if said is not None:
+                asked.append((trial.row, facts, said.answer))
+            return said
 
-        patch.setattr(assessing, "ruled_out", listening_out)
+        def listening_tables(tables: Tables, drug: str, facts: Facts, stage: str) -> list[Tried]:
+            tried = try_tables(tables, drug, facts, stage)
+            # A row that its table clears is asked nothing itself.
+            asked.extend((t.row, facts, t.answer) for t in tried if t.outcome is Outcome.CLEAR)
+            return tried
+
+        patch.setattr(assessing, "ask_at_once", listening_once)
+        patch.setattr(assessing, "_try_tables", listening_tables)
         patch.setattr(assessing, "ask_row", listening_row)
         patch.setattr(dosing, "ask_row", listening_row)
         patch.setattr(assessing, "ask_applies", listening_applies)

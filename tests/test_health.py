@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import text
 from test_auth import client_of
 
 from cds_service.app import create_app
@@ -17,9 +19,10 @@ from cds_service.auth import Door
 from cds_service.replay_guard import ReplayGuard
 from cds_service.runtime import make_runtime
 from cds_service.settings import Settings
+from cds_service.store import store as store_module
 from cds_service.store.database import Database
 from cds_service.store.spool import Spool
-from cds_service.store.store import Store
+from cds_service.store.store import LEAST_ROOM, Entry, Store, append
 
 
 def service(store: Store | None, tokens: str) -> FlaskClient:
@@ -59,6 +62,25 @@ def locked(store: Store) -> Iterator[None]:
 
 
 @contextmanager
+def writeless(store: Store) -> Iterator[None]:
+    """The database is there and may be locked, but takes no write."""
+    with store.database.writing() as connection:
+        append(connection, [Entry("id", "2026-06-01T00:00:00.000Z", "call", "{}")], store.keys)
+        connection.execute(
+            text("CREATE TRIGGER full BEFORE UPDATE ON head BEGIN SELECT RAISE(ABORT, 'full'); END")
+        )
+    store._write_again = 0
+    yield
+
+
+@contextmanager
+def without_room() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_module, "disk_usage", lambda path: SimpleNamespace(free=LEAST_ROOM - 1))
+        yield
+
+
+@contextmanager
 def tokens_lost(folder: Path) -> Iterator[None]:
     path = folder / "tokens.sqlite"
     kept = path.read_bytes() if path.exists() else b""
@@ -71,6 +93,8 @@ STATES: dict[str, tuple[Callable[[Store, Path], Any], int]] = {
     "all is well": (lambda store, folder: nullcontext(), 200),
     "the database is away": (lambda store, folder: patched((Database, "writing")), 503),
     "another holds the database": (lambda store, folder: locked(store), 503),
+    "the database takes no write": (lambda store, folder: writeless(store), 503),
+    "the disk is nearly full": (lambda store, folder: without_room(), 503),
     "entries wait in the spool": (waiting, 503),
     "the spool cannot be read": (lambda store, folder: patched((Spool, "is_empty")), 503),
     "used tokens are not known": (lambda store, folder: tokens_lost(folder), 503),

@@ -13,9 +13,11 @@ import logging
 import os
 import random
 import socket
+import threading
 import time
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from typing import Any
 import pytest
 from builders import HEALTHY, Json, bundle, client, comparable, draft, findings, hook_request, observation
 from builders import cards as cards_of
+from forks import ended_with, in_a_worker
 from test_http import FEEDBACK, ORDER_SIGN, ORDER_SIGN_URL, assert_refused
 from test_json_reader import REFUSED
 from test_serve import LIMIT, exchange, head, running
@@ -92,6 +95,7 @@ def test_http_2_attacks_on_the_reader_are_refused_quickly(path: str, raw: bytes)
 
 def test_http_2_each_refusal_of_the_reader_takes_milliseconds() -> None:
     """The least of three tries, in the processor's time: 50 ms, and 300 ms for a flood of values."""
+    assert len(REFUSED) >= 30
     for name, raw, _ in REFUSED:
         times = []
         for _ in range(3):
@@ -407,6 +411,13 @@ def test_http_7_unknown_members_of_feedback_are_ignored_and_not_repeated() -> No
     assert SECRET not in client().get("/metrics").get_data(as_text=True)
 
 
+def test_http_7_feedback_of_more_items_than_are_written_at_once_is_refused() -> None:
+    """Fifty thousand in one body kept every other caller waiting for seconds."""
+    item = FEEDBACK["feedback"][0]
+    assert client().post(f"{ORDER_SIGN_URL}/feedback", json={"feedback": [item] * 1000}).status_code == 200
+    assert_refused(client().post(f"{ORDER_SIGN_URL}/feedback", json={"feedback": [item] * 1001}), 413)
+
+
 # --- HTTP-9: headers of the real server -----------------------------------------------------------
 
 
@@ -498,13 +509,57 @@ def test_card_1_two_parsers_of_gfm_see_nothing_but_text(text: str) -> None:
 
 
 def test_http_8_a_client_that_calls_too_often_gets_429_and_others_do_not() -> None:
-    rates = Rates(3)
+    rates = Rates(3, ["hospital-a", "hospital-b"])
     for _ in range(3):
         rates.check("hospital-a")
     with pytest.raises(TooManyRequests) as refusal:
         rates.check("hospital-a")
     assert refusal.value.headers == {"Retry-After": "1"}
     rates.check("hospital-b")
+
+
+def test_http_8_calls_count_for_one_second_and_refused_ones_not_at_all() -> None:
+    now = 100.0
+    rates = Rates(2, clock=lambda: now)
+    for at, allowed in (
+        (100, True),
+        (100.6, True),
+        (100.9, False),
+        (101, True),
+        (101.5, False),
+        (101.6, True),
+    ):
+        now = at
+        with contextlib.nullcontext() if allowed else pytest.raises(TooManyRequests):
+            rates.check("hospital-a")
+
+
+def test_http_8_no_thread_is_started_for_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates, started = Rates(10), []
+    rates.check("hospital-a")
+    time.sleep(0.05)  # whatever the library starts at first has ended
+    monkeypatch.setattr(threading.Thread, "start", started.append)
+    rates.check("hospital-a")
+    assert not started, "a thread for each call costs more than counting it"
+
+
+def test_http_8_all_workers_of_a_service_count_together() -> None:
+    rates = Rates(50, ["hospital-a", "hospital-b"], clock=lambda: 100.0)
+
+    def calls(client: str, number: int) -> int:
+        taken = 0
+        for _ in range(number):
+            with contextlib.suppress(TooManyRequests):
+                rates.check(client)
+                taken += 1
+        return taken
+
+    def worker() -> int:
+        with ThreadPoolExecutor(4) as pool:
+            return sum(pool.map(calls, ["hospital-a"] * 4, [25] * 4))
+
+    assert sum(ended_with(*[in_a_worker(worker) for _ in range(4)])) == 50
+    assert calls("hospital-b", 60) == 50
 
 
 def test_http_8_the_limit_holds_outside_demo_mode_only(monkeypatch: pytest.MonkeyPatch) -> None:

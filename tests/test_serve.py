@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -38,12 +39,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A service process on a free port that answers; killed at the end if it still runs."""
+def running(
+    *options: str, errors: int | IO[str] = subprocess.PIPE
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A service process on a free port that answers; killed at the end if it still runs.
+
+    ``errors``: where its log lines go; a pipe that nobody reads stops the service after some hundred calls.
+    """
     port = free_port()
     command = [sys.executable, "-m", "cds_service.cli", "serve", "--port", str(port), *options]
     environment = {"JAKI_CDS_STORE": "none", **os.environ}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=errors, text=True)
     try:
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end and process.poll() is None:
@@ -189,6 +195,10 @@ def test_obs_2_a_call_in_flight_is_answered_when_it_is_told_to_stop() -> None:
             silent.accept()[0].close()
             process.send_signal(signal.SIGTERM)
             start = time.monotonic()
+            time.sleep(0.3)
+            with pytest.raises(ConnectionRefusedError):  # who comes now learns at once, and asks elsewhere
+                socket.create_connection(("127.0.0.1", port), timeout=5)
+            assert not call.done()
             assert call.result()[0] == 412
         process.communicate(timeout=20)
         assert process.returncode == 0

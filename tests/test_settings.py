@@ -47,6 +47,20 @@ def test_a_good_value(name: str, text: str, field: str, value: object) -> None:
     assert getattr(read_settings({f"JAKI_CDS_{name}": text}), field) == value
 
 
+@pytest.mark.parametrize(
+    ("store", "tokens"),
+    [
+        ("sqlite:///var/a.sqlite", "sqlite:///var/a-tokens.sqlite"),
+        ("sqlite:////srv/v1.2/store", "sqlite:////srv/v1.2/store-tokens"),
+        ("sqlite:///a.sqlite?timeout=2", "sqlite:///a-tokens.sqlite?timeout=2"),
+        ("postgresql://jaki:secret@db/jaki", "postgresql+psycopg://jaki:secret@db/jaki"),
+        ("none", "sqlite:///var/jaki-cds-tokens.sqlite"),
+    ],
+)
+def test_used_tokens_are_remembered_beside_a_file_and_within_a_server(store: str, tokens: str) -> None:
+    assert read_settings({"JAKI_CDS_STORE": store}).token_store == tokens
+
+
 BAD = [
     ("DEMO", "yes"),
     ("MAX_BODY_BYTES", "8MB"),

@@ -26,16 +26,16 @@ class OwnServer:
     """A FHIR client that answers itself what is asked of this service's demo server, and fetches the rest."""
 
     def __init__(self, client: FhirClient) -> None:
-        self._client = client
+        self.elsewhere = client
 
     def permits(self, base: str) -> bool:
-        return self._client.permits(base)
+        return self.elsewhere.permits(base)
 
     def fetch_all(
         self, base: str, token: str | None, queries: Mapping[str, str], *, deadline_ms: int | None = None
     ) -> dict[str, Fetched]:
-        if not self._client.permits(base) or not is_own(base):
-            return self._client.fetch_all(base, token, queries, deadline_ms=deadline_ms)
+        if not self.elsewhere.permits(base) or not is_own(base):
+            return self.elsewhere.fetch_all(base, token, queries, deadline_ms=deadline_ms)
         today = current_app.extensions["jaki_cds"].today()
         return {key: _answer(base.rstrip("/"), query, today) for key, query in queries.items()}
 

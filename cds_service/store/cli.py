@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,13 +16,14 @@ from uuid import uuid4
 from sqlalchemy import Connection, delete, func, select
 
 from cds_service.explain import as_text
-from cds_service.json_reader import read_json, write_json
+from cds_service.json_reader import write_json
 from cds_service.settings import Settings, SettingsError, read_settings
-from cds_service.store import chain
+from cds_service.store import chain, index
 from cds_service.store.again import differences, unaccounted
 from cds_service.store.chain import Link
 from cds_service.store.database import StoreFault
 from cds_service.store.events import audit_event
+from cds_service.store.index import body_of
 from cds_service.store.keys import KeyFault
 from cds_service.store.recording import VERSION, as_order, moment, written_out
 from cds_service.store.store import Entry, Store, append, read_head
@@ -31,6 +33,8 @@ from guideline.tables import load_tables
 
 OK, FAULTY, UNUSABLE = 0, 1, 2
 BATCH = 500
+PRUNED_AT_ONCE, PRUNE_PAUSE_SECONDS = 2000, 0.2
+"""Entries deleted in one transaction, a fifth of a second at most, and how long others then have their turn."""
 
 Json = dict[str, Any]
 
@@ -109,7 +113,7 @@ def _verify(store: Store, _settings: Settings, _options: argparse.Namespace) -> 
     with store.database.reading() as connection:
         head = read_head(connection)
         found = list(chain.faults(links(connection), head, store.keys))
-        found += list(_lost_cards(connection))
+        found += list(index.faults(links(connection), connection))
         count = connection.execute(select(func.count()).select_from(AUDIT)).scalar_one()
     for fault in found:
         print(fault)
@@ -121,25 +125,6 @@ def _verify(store: Store, _settings: Settings, _options: argparse.Namespace) -> 
     if not store.spool.is_empty():
         print(f"Entries wait in the spool {store.spool.path}; they are not part of the chain yet.")
     return OK
-
-
-def _lost_cards(connection: Connection) -> Iterator[str]:
-    """Cards of the record that the index misses, or knows otherwise."""
-    for link in links(connection):
-        body = _body(link)
-        for card in body.get("cards", ()):
-            row = connection.execute(select(CARD).where(CARD.c.uuid == card["uuid"])).first()
-            findings = [[f["id"], f["outcome"], f["severity"]] for f in card["findings"]]
-            if row is None or row.seq != link.seq or read_json(row.findings.encode()) != findings:
-                yield f"The card index does not fit entry {link.seq}: one of its cards is missing or changed."
-
-
-def _body(link: Link) -> Json:
-    try:
-        body = read_json(link.body.encode())
-    except Exception:  # changed by somebody; the hash tells
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _explain(store: Store, _settings: Settings, options: argparse.Namespace) -> int:
@@ -158,7 +143,7 @@ def _explain(store: Store, _settings: Settings, options: argparse.Namespace) -> 
     if options.json:
         print(link.body)
         return OK
-    body = _body(link)
+    body = body_of(link)
     if body.get("v") != VERSION:
         raise UnusableInput(
             "the entry was written by another version of this program; --json shows it as it is."
@@ -229,7 +214,7 @@ def _export(store: Store, _settings: Settings, options: argparse.Namespace) -> i
         raise UnusableInput(f"{options.output}: cannot be written ({fault.strerror}).") from None
     with store.database.reading() as connection:
         for link in links(connection, options.since):
-            file.write(write_json(audit_event(link, _body(link))) + b"\n")
+            file.write(write_json(audit_event(link, body_of(link))) + b"\n")
     file.flush()
     if options.output is not None:
         file.close()
@@ -245,13 +230,29 @@ def _prune(store: Store, settings: Settings, options: argparse.Namespace) -> int
 
 
 def prune(store: Store, now: datetime, days: int) -> int:
-    """Deletes what is older and writes an entry that says so; returns how many entries went."""
+    """Deletes what is older and writes an entry that says so; returns how many entries went.
+
+    A part at a time, each with its entry and a pause behind it: calls want to be recorded meanwhile.
+    """
     before = moment(now - timedelta(days=days))
+    count = 0
+    while part := _prune_part(store, now, before):
+        count += part
+        if part < PRUNED_AT_ONCE:
+            break
+        time.sleep(PRUNE_PAUSE_SECONDS)
+    return count
+
+
+def _prune_part(store: Store, now: datetime, before: str) -> int:
     with store.database.writing() as connection:
-        kept = select(func.min(AUDIT.c.seq)).where(AUDIT.c.at >= before)
-        first = connection.execute(kept).scalar()
-        wanted = select(AUDIT).order_by(AUDIT.c.seq.desc()).limit(1)
-        last = connection.execute(wanted if first is None else wanted.where(AUDIT.c.seq < first)).first()
+        first = connection.execute(select(func.min(AUDIT.c.seq))).scalar()
+        if first is None:
+            return 0
+        kept = connection.execute(select(func.min(AUDIT.c.seq)).where(AUDIT.c.at >= before)).scalar()
+        end = first + PRUNED_AT_ONCE if kept is None else min(kept, first + PRUNED_AT_ONCE)
+        wanted = select(AUDIT).where(AUDIT.c.seq < end).order_by(AUDIT.c.seq.desc()).limit(1)
+        last = connection.execute(wanted).first()
         if last is None:
             return 0
         count = connection.execute(delete(AUDIT).where(AUDIT.c.seq <= last.seq)).rowcount

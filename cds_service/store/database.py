@@ -84,6 +84,7 @@ class Database:
         engine = create_engine(
             self.url,
             pool_size=2,
+            pool_use_lifo=True,  # SQLite reads pages anew that another connection has written
             connect_args={"timeout": LOCK_MS / 1000},
             hide_parameters=True,
             paramstyle="named",  # so that values go by name with both drivers

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 OWNER_ONLY = 0o600
@@ -40,22 +41,34 @@ class Keys:
 
     def pseudonym(self, kind: str, client: str, value: str) -> str:
         """The same for the same ``value`` of a kind ("patient") at one client; not to be reversed without the key."""
-        text = "\0".join((kind, client, value)).encode("utf-8", "surrogatepass")
-        return hmac.digest(self.keys[-1], text, "sha256").hex()[:PSEUDONYM_DIGITS]
+        return self.fingerprint("\0".join((kind, client, value)).encode("utf-8", "surrogatepass"))
 
     def fingerprint(self, content: bytes) -> str:
         """A keyed hash of content that was read: shows later whether it was this, and cannot be guessed at."""
-        return hmac.digest(self.keys[-1], content, "sha256").hex()[:PSEUDONYM_DIGITS]
+        return _keyed_hash(self.keys[-1], content)[:PSEUDONYM_DIGITS]
 
     def seal(self, seq: int, digest: str, name: str | None = None) -> str | None:
         """The seal of a chain that ends here, with the key called ``name``; ``None`` where that key is not had."""
         wanted = self.current if name is None else name
         for key in self.keys:
             if key_id(key) == wanted:
-                return hmac.digest(key, f"head {seq} {digest}".encode(), "sha256").hex()
+                return _keyed_hash(key, f"head {seq} {digest}".encode())
         return None
 
 
+def _keyed_hash(key: bytes, content: bytes) -> str:
+    """HMAC-SHA-256. To take in the key costs more than a short text, so that is done once."""
+    made = _keyed(key).copy()
+    made.update(content)
+    return made.hexdigest()
+
+
+@cache
+def _keyed(key: bytes) -> hmac.HMAC:
+    return hmac.new(key, digestmod="sha256")
+
+
+@cache
 def key_id(key: bytes) -> str:
     return hashlib.sha256(b"name of " + key).hexdigest()[:8]
 

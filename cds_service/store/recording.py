@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -41,7 +42,8 @@ ABSENT = "?"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _KEY_NAME = re.compile(r"[A-Za-z]{1,40}")
 _REFERENCE = re.compile(r"[A-Za-z]{1,40}/[A-Za-z0-9.\-]{1,64}")
-_IDS = re.compile(r"[A-Za-z0-9.\-]{1,64}(?: [A-Za-z0-9.\-]{1,64})*")
+_IN_IDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-"
+_LONGEST_ID = 64
 _PERSONS = ("Patient", "Practitioner", "PractitionerRole", "RelatedPerson", "Person")
 
 
@@ -97,7 +99,13 @@ def entry_of(exchange: Exchange, status: int, ms: float, now: datetime, keys: Ke
     if exchange.kind == FEEDBACK:
         reports = [_report(item, exchange, keys) for item in exchange.feedback]
         body["feedback"] = [
-            {"id": report.id, "card": report.card, "outcome": report.outcome, "reason": report.reason}
+            {
+                "id": report.id,
+                "card": report.card,
+                "outcome": report.outcome,
+                "reason": report.reason,
+                "at": report.outcome_at,
+            }
             for report in reports
         ]
     if evidence.kept:
@@ -165,15 +173,17 @@ def _came(prefetched: object) -> int:
 
 def _names(resources: Sequence[Mapping[str, Any]], client: str, keys: Keys) -> dict[str, str]:
     """The ids by resource type, as one text each: there may be thousands."""
-    ids: dict[Any, list[Any]] = {}
-    for resource in resources:
-        ids.setdefault(resource.get("resourceType"), []).append(resource.get("id"))
+    ids: dict[str, list[Any]] = {}
+    kinds = [resource.get("resourceType") for resource in resources]
+    if kinds and kinds.count(kinds[0]) == len(kinds):
+        ids[str(kinds[0])] = [resource.get("id") for resource in resources]
+    else:
+        for kind, resource in zip(kinds, resources, strict=True):
+            ids.setdefault(str(kind), []).append(resource.get("id"))
     found: dict[str, list[str]] = {}
     for kind, named in ids.items():
-        usual = type(kind) is str and kind not in _PERSONS and all(type(id) is str for id in named)
-        text = " ".join(named) if usual else ""
-        if usual and _KEY_NAME.fullmatch(kind) and _IDS.fullmatch(text):
-            found.setdefault(kind, []).append(text)
+        if kind not in _PERSONS and _KEY_NAME.fullmatch(kind) and _are_ids(named):
+            found.setdefault(kind, []).extend(named)
             continue
         for id in named:
             reference = _reference(f"{kind}/{id}", keys)
@@ -184,6 +194,16 @@ def _names(resources: Sequence[Mapping[str, Any]], client: str, keys: Keys) -> d
     return {kind: " ".join(texts) for kind, texts in found.items()}
 
 
+def _are_ids(named: Sequence[Any]) -> bool:
+    """Whether all have the form that FHIR allows."""
+    try:
+        lengths = set(map(len, named))
+        characters = "".join(named).encode("ascii")
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return 0 not in lengths and max(lengths) <= _LONGEST_ID and not characters.translate(None, _IN_IDS)
+
+
 def _used(call: HookCall, answer: Answer | None, evidence: _Evidence, keys: Keys) -> Json:
     """A keyed hash of each draft and of each resource that a fact or a card rests on, by its reference."""
     steps = answer.steps if answer is not None else Steps()
@@ -192,8 +212,9 @@ def _used(call: HookCall, answer: Answer | None, evidence: _Evidence, keys: Keys
     found = {}
     for supply in steps.supplies.values():
         for resource in supply.resources:
-            if resource.get("id") in ids:
-                reference = _reference(f"{resource.get('resourceType')}/{resource.get('id')}", keys)
+            id = resource.get("id")
+            if type(id) is str and id in ids:
+                reference = f"{resource.get('resourceType')}/{id}"
                 if reference in sources:
                     found[reference] = keys.fingerprint(write_json(resource))
     for draft in resources_of(drafts_of(call)):
@@ -213,15 +234,15 @@ def _assessed(a: OrderAssessment, running: bool, evidence: _Evidence, keys: Keys
     Rows stand as ``table|row|outcome|facts that decided``, without their sentence: the version of the tables tells it.
     Facts that are one word without a source, most of them, stand by that word, and those absent by ``ABSENT``.
     """
-    rows = "\n".join([f"{t.table}|{t.row}|{t.outcome}|{','.join(t.decided_by)}" for t in a.traces])
+    rows = "\n".join(["|".join((t.table, t.row, t.outcome, ",".join(t.decided_by))) for t in a.traces])
     facts: Json = {}
-    plain: dict[str, list[str]] = {}
+    plain: dict[str, list[str]] = defaultdict(list)
     for name, fact in a.facts.items():
-        word = _plain_word(name, fact)
+        word = None if fact.evidence else _plain_word(name, fact)
         if word is None:
             facts[name] = fact_json(fact, evidence.place)
         else:
-            plain.setdefault(word, []).append(name)
+            plain[word].append(name)
     return {
         **order_head(a, running=running),
         "order": _reference(a.order, keys),
@@ -233,9 +254,7 @@ def _assessed(a: OrderAssessment, running: bool, evidence: _Evidence, keys: Keys
 
 
 def _plain_word(name: str, fact: Fact) -> str | None:
-    """The one word that says all of a fact; ``None`` where there is more to keep."""
-    if fact.evidence:
-        return None
+    """The one word that says all of a fact without evidence; ``None`` where there is more to keep."""
     if type(fact) is Known:
         return fact.value if type(fact.value) is str and not fact.each else None
     return ABSENT if fact == Missing((Cause(name, Reason.ABSENT),)) else None
@@ -291,10 +310,12 @@ def _card(card: Json, keys: Keys, evidence: _Evidence) -> Json:
 
 
 def _finding(finding: Json, keys: Keys, evidence: _Evidence) -> Json:
-    found: Json = {name: finding[name] for name in ("id", "outcome", "severity")}
-    if "order" in finding:
-        found["order"] = _reference(finding["order"], keys)
-    return found | {
+    order = {"order": _reference(finding["order"], keys)} if "order" in finding else {}
+    return {
+        "id": finding["id"],
+        "outcome": finding["outcome"],
+        "severity": finding["severity"],
+        **order,
         "evidence": [evidence.add(datum) for datum in finding["evidence"]],
         "missing": finding["missing"],
     }
@@ -346,33 +367,45 @@ class _Evidence:
     keys: Keys
     kept: list[Json] = field(default_factory=list)
     _places: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    _of_facts: dict[int, int] = field(default_factory=dict)
 
     def place(self, datum: Evidence) -> int:
-        """The place of a datum that a fact rests on."""
-        on = None if datum.on is None else datum.on.isoformat()
-        return self._place((datum.fact, datum.value, datum.unit, on, datum.source))
+        """The place of a datum that a fact rests on. Facts share data, and these live as long as the entry is made."""
+        place = self._of_facts.get(id(datum))
+        if place is None:
+            on = None if datum.on is None else datum.on.isoformat()
+            place = self._place((datum.fact, datum.value, datum.unit, on, datum.source))
+            self._of_facts[id(datum)] = place
+        return place
 
     def add(self, datum: Json) -> int:
         """The place of a datum as a card shows it."""
-        return self._place(tuple(map(datum.get, _MEMBERS)))
+        get = datum.get
+        return self._place((get("fact"), get("value"), get("unit"), get("date"), get("source")))
 
     def _place(self, values: tuple[Any, ...]) -> int:
         place = self._places.get(values)
         if place is None:
             place = self._places[values] = len(self.kept)
-            self.kept.append(self._clean(dict(zip(_MEMBERS, values, strict=True))))
+            self.kept.append(self._clean(*values))
         return place
 
-    def _clean(self, datum: Json) -> Json:
+    def _clean(self, fact: str, value: Any, unit: str | None, on: str | None, source: str | None) -> Json:
         """Without what is not there and, of a birth date, the date itself."""
-        if datum["fact"] == "birthDate":
-            datum |= {"value": NOT_KEPT, "date": None}
-        if datum["source"] is not None:
-            datum["source"] = _reference(datum["source"], self.keys)
-        return {name: value for name, value in datum.items() if value is not None}
+        if fact == "birthDate":
+            value, on = NOT_KEPT, None
+        datum = {"fact": fact}
+        if value is not None:
+            datum["value"] = value
+        if unit is not None:
+            datum["unit"] = unit
+        if on is not None:
+            datum["date"] = on
+        if source is not None:
+            datum["source"] = _reference(source, self.keys)
+        return datum
 
 
-_MEMBERS = ("fact", "value", "unit", "date", "source")
 _PERSON = re.compile(rb'"(%b)/([^"\\]*(?:\\.[^"\\]*)*)"' % "|".join(_PERSONS).encode())
 
 

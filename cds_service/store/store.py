@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any, Self
 
 import msgspec
@@ -32,7 +33,10 @@ PAUSE_SECONDS = 2.0
 """After a failure the database is left alone for so long: a call must not wait for what has just failed."""
 
 LOOK_SECONDS = 1.0
-"""Between looks at the spool, which other processes may have used."""
+"""Between looks at the spool, which other processes may have used, and between trials of a write."""
+
+LEAST_ROOM = 1024 * 1024
+"""Bytes on the disk of an embedded database below which it is not ready: some thirty entries."""
 
 _log = logging.getLogger("jaki_cds")
 
@@ -124,6 +128,7 @@ class Store:
     """Takes note of a report on a card when it is in the database, once however often it was sent."""
     _not_before: float = 0.0
     _look_again: float = 0.0
+    _write_again: float = 0.0
     _waiting: list[_Waiting] = field(default_factory=list, init=False)
     _gathering: threading.Lock = field(default_factory=threading.Lock, init=False)
     _writing: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -232,12 +237,20 @@ class Store:
         """The database takes entries, and none waits in the spool (those that wait are taken over here)."""
         try:
             with self.database.writing() as connection:
-                read_head(connection)
+                self._rewrite_head(connection)
             self._drain()
+            room = not self.database.is_sqlite or disk_usage(self.spool.path.parent).free >= LEAST_ROOM
         except self.database.faults:
             return False
         self._not_before = 0.0
-        return self.spool.is_empty()
+        return room and self.spool.is_empty()
+
+    def _rewrite_head(self, connection: Connection) -> None:
+        """The head as it was: only a write shows whether the disk takes one. Once a second, whoever asks how often."""
+        now = time.monotonic()
+        if now >= self._write_again:
+            connection.execute(update(HEAD).values(seq=HEAD.c.seq))
+            self._write_again = now + LOOK_SECONDS
 
     def _drain_beside(self) -> None:
         """Entries that wait go into the chain in a thread of their own: no call waits for them."""
@@ -310,8 +323,9 @@ def chain_on(cursor: DBAPICursor, dialect: Dialect, entries: Sequence[Entry], ke
         last = digest(before, seq, entry.id, entry.at, entry.kind, entry.body)
         row = {"id": entry.id, "at": entry.at, "kind": entry.kind, "body": entry.body}
         cursor.execute(driver_sql(_ADD_ENTRY, dialect), {"seq": seq, **row, "previous": before, "hash": last})
-        for card in entry.cards:
-            cursor.execute(driver_sql(_ADD_CARD, dialect), _card_row(card, entry.at, seq))
+        if entry.cards:
+            rows = [_card_row(card, entry.at, seq) for card in entry.cards]
+            cursor.executemany(driver_sql(_ADD_CARD, dialect), rows)
     sealed = {"seq": seq, "hash": last, "key_id": keys.current, "seal": keys.seal(seq, last)}
     if head is None:
         cursor.execute(driver_sql(_ADD_HEAD, dialect), {"id": 1, **sealed})

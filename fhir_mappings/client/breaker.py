@@ -31,6 +31,11 @@ class Breaker:
         self._probing = False
         self._era = 0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the server is left alone, or only probed."""
+        return self._opened_at is not None
+
     def admit(self) -> int | None:
         """A ticket for one trial, or ``None`` while the server rests or another trial probes it."""
         with self._lock:

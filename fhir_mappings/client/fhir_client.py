@@ -71,6 +71,9 @@ class FhirClient:
         self._terms = Terms(policy, read_json, self._peers, tls)
         self._gates: OrderedDict[Place, _Gate] = OrderedDict()
         self._gates_lock = threading.Lock()
+        self._open = 0
+        self.watch: Callable[[int], None] = lambda resting: None
+        """Told how many bases are left alone or only probed, each time that this changes; nothing else of them."""
 
     def permits(self, base: str) -> bool:
         """Whether this FHIR base may be called at all; nothing is looked up or sent."""
@@ -154,7 +157,15 @@ class FhirClient:
         signs = [errand.healthy for errand in errands]
         # One answer shows that the server lives; only when it gave none at all is it called sick.
         gate.breaker.record(ticket, True if True in signs else False if False in signs else None)
+        self._tell()
         return settled
+
+    def _tell(self) -> None:
+        with self._gates_lock:
+            resting = sum(gate.breaker.is_open for gate in self._gates.values())
+            if resting != self._open:
+                self._open = resting
+                self.watch(resting)
 
     def _gate(self, root: Place) -> _Gate:
         with self._gates_lock:
