@@ -586,6 +586,10 @@ def _open(kind: FactKind) -> Fact:
 def _counts(item: Item, kind: FactKind) -> bool:
     if kind.statuses == "ever":
         return not item.drafted
+    if (
+        kind.statuses == "ever-confirmed"
+    ):  # what settles a question has to be sure: a suspected chickenpox does not
+        return item.unconfirmed is None
     return item.completed if kind.statuses == "completed" else item.current
 
 

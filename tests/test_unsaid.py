@@ -15,12 +15,15 @@ from tests.builders import (
     Json,
     answer,
     ask,
+    bundle,
+    cards,
     concept,
     condition,
     divided,
     dose,
     draft,
     findings,
+    hook_request,
     order,
     prefetch_of,
     quantity,
@@ -183,18 +186,51 @@ def unsure(code: str, word: str) -> Json:
 
 @pytest.mark.parametrize("word", ["provisional", "differential", "unconfirmed"])
 def test_an_indication_that_is_not_confirmed_is_said_to_be_so(word: str) -> None:
-    cards = ask(draft("tofacitinib", 4), conditions=[unsure(POLY_JIA, word)])
-    assert f"{word} diagnosis; it was used as the indication. Confirm it." in texts(cards)
-    assert dose(cards) is not None
+    answered = ask(draft("tofacitinib", 4), conditions=[unsure(POLY_JIA, word)])
+    assert f"{word} diagnosis; it was used as the indication. Confirm it." in texts(answered)
+    assert dose(answered) is not None
     confirmed = ask(draft("tofacitinib", 4), conditions=[unsure(POLY_JIA, "confirmed")])
     assert "it was used as the indication" not in texts(confirmed)
 
 
 def test_an_infection_that_is_only_suspected_counts_and_is_named_as_such() -> None:
     pneumonia = unsure("233604007", "differential")
-    cards = view(prefetch_of(conditions=[POLY_JIA, pneumonia], medicines=[ON_TOFACITINIB]))
-    assert findings(cards)["INF-01"]["severity"] == "critical"
-    assert "pneumonia (a differential diagnosis)" in texts(cards)
+    answered = view(prefetch_of(conditions=[POLY_JIA, pneumonia], medicines=[ON_TOFACITINIB]))
+    assert findings(answered)["INF-01"]["severity"] == "critical"
+    assert "pneumonia (a differential diagnosis)" in texts(answered)
+
+
+@pytest.mark.parametrize(("word", "asked"), [("differential", True), ("confirmed", False)])
+def test_a_chickenpox_that_was_only_suspected_settles_no_immunity(word: str, asked: bool) -> None:
+    prefetch = prefetch_of(conditions=[POLY_JIA, unsure("38907003", word) | PAST])
+    prefetch["screening"] = bundle(answer("71773-6", "260385009", "igra-1"))
+    found = findings(cards(hook_request([draft("tofacitinib", 4)], prefetch)))
+    assert ("SCR-05" in found) is asked
+
+
+PAST = {
+    "clinicalStatus": concept("resolved", "http://terminology.hl7.org/CodeSystem/condition-clinical"),
+    "onsetDateTime": "2020-03-01",
+}
+
+
+# --- urine strips ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("strip", "severity"),
+    [
+        ("++", "critical"),
+        ("1+", "critical"),
+        ("Nil", None),
+        ("NAD", None),
+        ("Trace", "warning"),
+        ("C++", "warning"),
+    ],
+)
+def test_a_urine_strip_is_read_as_it_is_written(strip: str, severity: str | None) -> None:
+    found = on_baricitinib(load("100674-1", "3.2"), load("20454-5", valueString=strip))
+    assert (found["BK-09"]["severity"] if "BK-09" in found else None) == severity
 
 
 # --- what is offered ------------------------------------------------------------------------------
@@ -203,7 +239,7 @@ def test_an_infection_that_is_only_suspected_counts_and_is_named_as_such() -> No
 def test_a_barred_start_offers_no_orders_for_its_plan() -> None:
     pneumonia = condition("233604007", "c9")
     free, barred = (ask(draft("tofacitinib", 4), conditions=[POLY_JIA, *more]) for more in ([], [pneumonia]))
-    labels = [[suggestion["label"] for suggestion in suggestions(cards)] for cards in (free, barred)]
+    labels = [[suggestion["label"] for suggestion in suggestions(answered)] for answered in (free, barred)]
     assert "Order the monitoring plan" in labels[0]
     assert "Order the monitoring plan" not in labels[1]
     assert "TOFA-MON-01" in findings(barred), "the plan itself is told"
@@ -215,34 +251,34 @@ def test_a_barred_start_offers_no_orders_for_its_plan() -> None:
 def test_an_escalated_dose_that_is_lowered_is_not_recommended_back(evening: int, recommended: bool) -> None:
     running = order("baricitinib", start="2025-12-01", dosageInstruction=divided(MORN=4, EVE=4))
     drafted = draft("baricitinib", dosageInstruction=divided(MORN=4, EVE=evening))
-    cards = ask(drafted, conditions=[SAVI], medicines=[running], creatinine="36")
-    (offered,) = updates(cards)
+    answered = ask(drafted, conditions=[SAVI], medicines=[running], creatinine="36")
+    (offered,) = updates(answered)
     assert offered.get("isRecommended", False) is recommended
     assert (
-        "one option where the dose is lowered: 4 mg morning + 2 mg evening" in texts(cards)
+        "one option where the dose is lowered: 4 mg morning + 2 mg evening" in texts(answered)
     ) is not recommended
 
 
 def test_two_jak_inhibitors_are_told_once_on_opening_the_chart() -> None:
     both = [ON_TOFACITINIB, order("baricitinib", 4, 1, id_="run2")]
-    cards = view(prefetch_of(medicines=both))
-    told = [f["id"] for card in cards for f in card["extension"]["org.jaki-cds"]["findings"]]
+    answered = view(prefetch_of(medicines=both))
+    told = [f["id"] for card in answered for f in card["extension"]["org.jaki-cds"]["findings"]]
     assert told.count("CON-05") == 1
 
 
 def test_a_combination_product_says_why_it_counts_as_active_tuberculosis() -> None:
     rifinah = order("tofacitinib", id_="rif", medicationCodeableConcept=concept("J04AM02", ATC))
-    cards = view(prefetch_of(medicines=[ON_TOFACITINIB, rifinah]))
-    assert "TOFA-CI-02" in findings(cards)
-    assert "not so where it treats latent TB" in texts(cards)
+    answered = view(prefetch_of(medicines=[ON_TOFACITINIB, rifinah]))
+    assert "TOFA-CI-02" in findings(answered)
+    assert "not so where it treats latent TB" in texts(answered)
 
 
 def test_a_fall_of_haemoglobin_names_the_value_that_it_fell_from() -> None:
     earlier = {"id_": "hb-0", "on": "2026-01-05"}
     results = [observation_of("12.5", **earlier), observation_of("10.4", id_="hb-1", on="2026-05-28")]
     bloods = {"neutrophils": "3"}
-    cards = view(prefetch_of(medicines=[ON_TOFACITINIB], results=results, bloods=bloods))
-    assert "**Haemoglobin 10.4 g/dL (12.5 g/dL before treatment): Interrupt dosing" in texts(cards)
+    answered = view(prefetch_of(medicines=[ON_TOFACITINIB], results=results, bloods=bloods))
+    assert "**Haemoglobin 10.4 g/dL (12.5 g/dL before treatment): Interrupt dosing" in texts(answered)
 
 
 def observation_of(value: str, *, id_: str, on: str) -> Json:
