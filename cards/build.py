@@ -286,7 +286,7 @@ def _dose_card(order: OrderToCard, findings: list[Finding], occasion: Occasion) 
     return _finished(
         occasion,
         topic="jakidose",
-        summary=_dose_summary(a, dose),
+        summary=_dose_summary(a, dose, warned=findings[0].severity is not Severity.INFO),
         detail=_detail(a, findings, occasion, lines),
         findings=findings,
         dose=_dose_json(dose, a.drafted.regimen),
@@ -297,13 +297,16 @@ def _dose_card(order: OrderToCard, findings: list[Finding], occasion: Occasion) 
 _INDICATIONS = {"jia": "JIA", "jdm": "JDM", "interferonopathy": "interferonopathy"}
 
 
-def _dose_summary(a: OrderAssessment, dose: DoseAdvice) -> str:
+def _dose_summary(a: OrderAssessment, dose: DoseAdvice, *, warned: bool) -> str:
+    """One line on the dose; ``warned``: the card holds a warning, which a matching dose must not hide."""
     phase = "escalated dose " if dose.phase == "escalated" else ""
     provisional = "provisionally " if dose.provisional else ""
     given = f"{provisional}{phase}{text.regimen(dose.regimen)}"
     head = f"{text.capital(a.drug)} in {_INDICATIONS[dose.indication]}: {given}"
     if dose.verdict is Verdict.MATCH and dose.other_product:
         return f"{head}; the dose matches, the product does not"
+    if dose.verdict is Verdict.MATCH and warned:
+        return f"{head}; the draft matches, but there is a warning"
     return head + _VERDICTS[dose.verdict].format(text.drafted(a.drafted))
 
 
@@ -455,7 +458,8 @@ def _headline(name: str, who: str, findings: Sequence[Finding]) -> str:
     say = say.rstrip(".")
     data = f" ({text.amount(first.evidence[0].value, first.evidence[0].unit)})" if _has_number(first) else ""
     label = f"{text.name_of(first.evidence[0].fact)}{data}: " if data else ""
-    more = f" (+{len(findings) - 1} more)" if len(findings) > 1 else ""
+    lines = len({(f.say, f.due) for f in findings})  # statements that say the same share a line
+    more = f" (+{lines - 1} more)" if lines > 1 else ""
     if first.outcome is Outcome.OUTSIDE_GUIDELINE:
         return f"{who}: no dose suggested - outside the ages and weights that the guideline covers{more}"
     if name == "notes":

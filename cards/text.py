@@ -160,5 +160,5 @@ def summary(text: str, beside: str = "") -> str:
 
 
 def capital(text: str) -> str:
-    """A sentence begins with a capital, but for a name like eGFR."""
+    """The text with a capital first letter; a name spelt with a capital after it stays as it is (eGFR)."""
     return text if text[1:2].isupper() else text[:1].upper() + text[1:]

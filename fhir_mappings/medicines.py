@@ -315,13 +315,15 @@ def _is_local(words: list[str], medication: Resource | None, resource: Resource)
 
 
 _COMBINED = "combined-hormonal-contraceptive"
+_PROGESTOGEN = "progestogen-only-contraceptive"
 
 
 def _with_combination(found: frozenset[str]) -> frozenset[str]:
-    """Ethinylestradiol together with a progestogen is a combined contraceptive, and no longer either of them."""
-    both = {"ethinylestradiol", "progestogen-only-contraceptive"}
-    if found & {*both, _COMBINED}:
-        found -= {"contraceptive-type-unknown"}  # what kind it is, is said besides
+    """Ethinylestradiol together with a progestogen is a combined contraceptive, and no longer either of them.
+
+    A contraceptive of a kind that is told, in the same words or beside them, is none of unknown kind.
+    """
+    both = {"ethinylestradiol", _PROGESTOGEN}
     if both <= found or _COMBINED in found:
-        return (found - both) | {_COMBINED}
-    return found
+        found = (found - both) | {_COMBINED}
+    return found - {"contraceptive-unnamed"} if found & {_COMBINED, _PROGESTOGEN} else found

@@ -408,7 +408,8 @@ def _finding(tried: Tried, draft: Draft, dates: Mapping[str, date]) -> Finding:
     table, row, answer = tried.table, tried.row, tried.answer
     hit, outside = tried.outcome is _HIT, tried.outcome is _OUTSIDE
     say = (
-        f"{row.say} Outside the ages and weights that the row covers; no dose is suggested."
+        f"{row.say} Outside the ages and weights that the row covers; no dose is suggested. "
+        "Tertiary advice; from 18 years adult guidance."
         if outside
         else f"{row.say} {row.on_limit}"
         if tried.on_limit

@@ -35,13 +35,14 @@ def completed_years(born: date, on: date) -> int:
     return on.year - born.year - ((on.month, on.day) < (born.month, born.day))
 
 
-def age(record: Record) -> Fact:
-    """Age in completed years; a partial birth date gives the ages that it allows."""
+def age(record: Record, on: date | None = None) -> Fact:
+    """Age in completed years, today or ``on`` a day; a partial birth date gives the ages that it allows."""
+    on = on or record.on
     birth = record.birth
     if isinstance(birth, Cause):
         return Missing((birth,))
-    oldest = completed_years(birth.earliest, record.on)
-    youngest = completed_years(birth.latest, record.on)
+    oldest = completed_years(birth.earliest, on)
+    youngest = completed_years(birth.latest, on)
     seen = Evidence("birthDate", birth.written, source=birth.source)
     return Known(Interval(Decimal(youngest), Decimal(oldest)), (seen,))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from guideline.cells import Cell
-from guideline.derive import NO, YES, Course, OrderFacts, Rule, Supposed, together
+from guideline.derive import NO, YES, Course, OrderFacts, Rule, Supposed, age, together
 from guideline.doses import DoseState, OrderedDose, Regimen, When
 from guideline.evaluate import Answer, Facts, ask_box, ask_row
 from guideline.findings import ReferenceDose, Verdict
@@ -84,7 +84,7 @@ def phase_facts(facts: OrderFacts) -> dict[str, Fact]:
         gap = Missing(indication.causes)
         return {"phase": gap, "schedule": gap}
     if indication.value == "jdm":
-        return {"phase": _jdm_phase(facts.course, facts.draft), "schedule": Known(INITIAL)}
+        return {"phase": _jdm_phase(facts), "schedule": Known(INITIAL)}
     if indication.value == "interferonopathy":
         return _interferonopathy_phase(facts)
     return {"phase": Known(RENEWAL), "schedule": Known(INITIAL)}
@@ -108,13 +108,27 @@ def _unread_running() -> Missing:
     return Missing.of("medications", Reason.UNREADABLE, "the dose of the running order could not be read")
 
 
-def _jdm_phase(course: Course, draft: Draft) -> Fact:
+def _jdm_phase(facts: OrderFacts) -> Fact:
+    draft = facts.draft
     if draft.dose.regimen is None:
         return Known(RENEWAL)
-    running = running_total(course)
+    running = running_total(facts.course)
     if running is None:
         return _unread_running()
-    return Known(ESCALATION if draft.dose.regimen.mg_per_day > running else RENEWAL)
+    drafted = draft.dose.regimen.mg_per_day
+    rises = drafted > running and not _explained_by_age(facts, running, drafted)
+    return Known(ESCALATION if rises else RENEWAL)
+
+
+def _explained_by_age(facts: OrderFacts, running: Decimal, drafted: Decimal) -> bool:
+    """Whether the rise is that from the row of the age at the running order's start to the row of today (ruling 1)."""
+    order = facts.course.running
+    if order is None or order.start is None:
+        return False
+    today = Supposed(facts, schedule=Known(INITIAL))
+    then = Supposed(today, age=age(facts.record, order.start))
+    rows = [select(facts.tables, facts.draft.drug, each).regimen for each in (then, today)]
+    return [row.mg_per_day for row in rows if row is not None] == [running, drafted]
 
 
 def _interferonopathy_phase(facts: OrderFacts) -> dict[str, Fact]:

@@ -19,9 +19,9 @@ class FactKind:
 
     ``read_from`` names the lists of the record that it comes from; ``concepts`` the code lists behind it
     (of a series' results, or those that make a yes/no fact "yes"), ``perhaps`` those that leave it open; ``statuses``
-    says which entries of a list count (current, ever, ever-confirmed, completed); ``uses`` the facts that a derived one is made from;
-    ``named`` is the name that evidence and missing carry in public. ``optional`` results nobody has to have: where
-    there is none, no finding asks for it, and a note says that it was not there to be looked at.
+    says which entries of a list count (current, ever, ever-confirmed, completed); ``uses`` the facts that a derived
+    one is made from; ``named`` is the name that evidence and missing carry in public. ``optional`` results nobody has
+    to have: where there is none, no finding asks for it, and a note says that it was not there to be looked at.
     """
 
     name: str

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from guideline.derive import Course
+from guideline.derive import NO, YES, Course, inside_range, newest, of_one_day, seen
+from guideline.facts import vocabulary
 from guideline.policy import Policy
 from guideline.record import Reading, Record, Unusable
 from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Reason
@@ -21,10 +22,14 @@ DUE, OVERDUE, NOT_DUE = "due", "overdue", "not-due"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The schedule of one drug: days after the start per visit, and the results that make a complete set."""
+    """The schedule of one drug: days after the start per visit, and the results that make a complete set.
+
+    ``not_normal``: the days after which a result outside its range is due again, in place of the long interval.
+    """
 
     visits: Mapping[str, int]
     needed: tuple[str, ...]
+    not_normal: int
     lipids_from: int
     lipids_due: int
     lipids_by: int
@@ -43,6 +48,7 @@ def plan_of(drug: str) -> Plan | None:
     return Plan(
         visits={name: _days(weeks) for name, weeks in entry["visits"].items()},
         needed=tuple(entry["set"]),
+        not_normal=_days(entry["not_normal"]),
         lipids_from=_days(lipids["from"]),
         lipids_due=_days(lipids.get("due", lipids["from"])),
         lipids_by=_days(lipids["by"]),
@@ -178,6 +184,33 @@ def _interval_state(on: date, last: date, policy: Policy) -> str:
     if days > policy.days("monitoring.interval_late_after"):
         return OVERDUE
     return DUE if days >= policy.days("monitoring.interval") else NOT_DUE
+
+
+def repeat_due(record: Record, drug: str, course: Course, policy: Policy) -> Fact:
+    """Whether a result that lies outside its range has not been repeated within the shorter interval (A-26).
+
+    The results are those of ruling 13, since CRP and ESR tell of the disease. One without a range is not called
+    abnormal: what it misses is said by the statements on its limits.
+    """
+    plan = plan_of(drug)
+    if plan is None or course.running is None:
+        return Known(NO)
+    asked = [fact for fact in vocabulary()["baselineBloodsNormal"].uses if fact in plan.needed]
+    found: list[Evidence] = []
+    gaps: list[Cause] = []
+    for fact in asked:
+        reading, missing, passed = newest(fact, record)
+        if reading is None:
+            gaps += (
+                [c for c in missing.causes if c.reason is not Reason.ABSENT] if missing is not None else []
+            )
+        elif (record.on - reading.on).days >= plan.not_normal:
+            outside = [r for r in of_one_day(fact, record, reading) if inside_range(fact, r, policy) is False]
+            found += [seen(fact, r, "outside its reference range") for r in outside[:1]]
+            gaps += passed
+    if found:
+        return Doubtful(YES, tuple(gaps), tuple(found)) if gaps else Known(YES, tuple(found))
+    return Missing(tuple(gaps)) if gaps else Known(NO)
 
 
 def _lipids(record: Record, plan: Plan, clock: date | None, policy: Policy) -> Fact:

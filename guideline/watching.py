@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 from functools import partial
@@ -12,9 +12,9 @@ from guideline import history as h
 from guideline.derive import NO, YES, Course, OrderFacts, Rule, flag, fresh_result, together
 from guideline.facts import vocabulary
 from guideline.policy import Policy
-from guideline.record import Draft, Record
-from guideline.schedule import NOT_DUE, schedule_facts
-from guideline.values import Cause, Doubtful, Fact, Interval, Known, Missing, Reason
+from guideline.record import Draft, Record, RecordedOrder
+from guideline.schedule import NOT_DUE, repeat_due, schedule_facts
+from guideline.values import Cause, Doubtful, Evidence, Fact, Interval, Known, Missing, Reason
 
 Facts = Mapping[str, Fact]
 _BASELINE = ("haemoglobin", "neutrophils", "lymphocytes", "alt", "ast", "bilirubin", "creatinine")
@@ -40,9 +40,12 @@ def _answer(name: str, c: OrderFacts) -> Fact:
 
 
 def _schedule(c: OrderFacts) -> dict[str, Fact]:
-    escalates = c.draft.drug == "baricitinib" and c["indication"] != Known("jia")
-    clock = clock_of(c.record, c.draft.drug, c.course, escalates=escalates)
+    clock = clock_of(c.record, c.draft.drug, c.course, escalates=_escalates(c))
     return schedule_facts(c.record, c.draft.drug, c.course, clock, c.policy)
+
+
+def _escalates(c: OrderFacts) -> bool:
+    return c.draft.drug == "baricitinib" and c["indication"] != Known("jia")
 
 
 def bk_concern(facts: Mapping[str, Fact]) -> Fact:
@@ -79,17 +82,32 @@ def clock_of(record: Record, drug: str, course: Course, *, escalates: bool) -> d
     """
     if course.running is None or course.start is None or not escalates:
         return course.start
-    own = sorted(
-        (o for o in record.orders if o.drug == drug and o.start is not None and o.start <= record.on),
-        key=lambda o: o.start or date.min,
-    )
     clock = course.start
-    for before, after in pairwise(own):
+    for before, after in _changes(record, drug):
         if before.dose.regimen is None or after.dose.regimen is None or after.start is None:
             continue
         if after.dose.regimen.mg_per_day > before.dose.regimen.mg_per_day:
             clock = max(clock, after.start)
     return clock
+
+
+def _changes(record: Record, drug: str) -> Iterator[tuple[RecordedOrder, RecordedOrder]]:
+    """Each order of the drug with the one after it, by their first days."""
+    own = (o for o in record.orders if o.drug == drug and o.start is not None and o.start <= record.on)
+    return pairwise(sorted(own, key=lambda o: o.start or date.min))
+
+
+def _counted_from(c: OrderFacts) -> Fact:
+    """What the weeks count from, ``start`` or ``escalation``; missing where a dose of the course can't be read."""
+    escalates, course = _escalates(c), c.course
+    clock = clock_of(c.record, c.draft.drug, course, escalates=escalates)
+    if clock is not None and clock != course.start:
+        return Known("escalation", (Evidence("monitoring", "weeks counted from the escalation", on=clock),))
+    if course.running is not None and escalates:
+        pairs = [pair for pair in _changes(c.record, c.draft.drug) if pair[1].start != course.start]
+        if any(order.dose.regimen is None for pair in pairs for order in pair):
+            return Missing.of("medications", Reason.UNREADABLE, "a dose of the course could not be read")
+    return Known("start")
 
 
 def _multiple(name: str) -> Rule:
@@ -331,5 +349,7 @@ _RULES: Mapping[str, Rule] = {
     "baselineMissing": lambda c: h.lacking(c, _BASELINE),
     "egfrMissing": lambda c: h.lacking(c, ("creatinine", "height")),
     **together(_schedule, "visit", "visitState", "lipidVisit", "lipidState", "bkState"),
+    "countedFrom": _counted_from,
+    "repeatDue": lambda c: repeat_due(c.record, c.draft.drug, c.course, c.policy),
     "bkConcern": bk_concern,
 }

@@ -9,11 +9,14 @@ without a time of day.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from fractions import Fraction as F
 
 Day = dict[str, F]
+
+
+RUNNING_FOR = timedelta(days=200)
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Child:
     height_cm: F
     creatinine: F
     running: Day | None = None
-    """The dose that is being taken; ``None`` at a start."""
+    """The dose that is being taken, for ``RUNNING_FOR``; ``None`` at a start."""
     bloods_normal: bool = True
 
 
@@ -68,9 +71,14 @@ def dose(child: Child, drafted: Day) -> Day | None:
     if child.indication == "jia":
         return _by_age(child, youngest=2, step=9)  # appendix 3: 2-8 and 9-17 years
     if child.indication == "jdm":
+        today = _by_age(child, youngest=2, step=6)  # 6.5: below 6 years, from 6 years
         if child.running is not None and total(drafted) > total(child.running):
-            return None  # 6.5: an increase, for which no step is printed (A-02)
-        return _by_age(child, youngest=2, step=6)  # 6.5: below 6 years, from 6 years
+            before = _by_age(replace(child, on=child.on - RUNNING_FOR), youngest=2, step=6)
+            if (before, today) != (times(1, 2), times(1, 4)):
+                return None  # 6.5: an increase, for which no step is printed (A-02)
+            if (total(child.running), total(drafted)) != (2, 4):  # ruling 1: a rise that age explains
+                return None
+        return today
     return _interferonopathy(child, drafted)
 
 

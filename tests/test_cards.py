@@ -32,6 +32,7 @@ from builders import (
     outcome,
     prefetch_of,
     suggestions,
+    texts,
     updates,
 )
 
@@ -382,3 +383,37 @@ def test_a_running_treatment_with_unknown_medicines_is_told() -> None:
 def test_conditions_in_a_bundle_of_their_own() -> None:
     data = prefetch_of() | {"conditions": bundle(condition(POLY_JIA))}
     assert cards(hook_request([draft("tofacitinib", 4)], data))
+
+
+# --- what a reader of summaries alone takes away ---------------------------------------------------
+
+
+def test_a_matching_draft_does_not_hide_a_warning_of_the_dose_card() -> None:
+    tofacitinib_before = order("tofacitinib", 4, status="stopped", start="2025-12-01")
+    light = ask(draft("baricitinib", 4, 1), weight="24", medicines=[tofacitinib_before])
+    assert light[0]["indicator"] == "warning"
+    assert light[0]["summary"].endswith("; the draft matches, but there is a warning")
+    usual = ask(draft("baricitinib", 4, 1), weight="31", medicines=[tofacitinib_before])
+    assert next(c for c in usual if "dose" in ours(c))["summary"].endswith("; the draft matches")
+
+
+def test_egfr_keeps_its_spelling_at_the_head_of_a_sentence() -> None:
+    (card, *_) = ask(draft("baricitinib", 4, 1), creatinine="130")
+    assert "**eGFR 36.6 mL/min/1.73 m²: " in card["detail"]
+    assert "EGFR" not in texts([card])
+
+
+def test_a_summary_counts_lines_and_not_statements() -> None:
+    pregnant = ask(
+        draft("tofacitinib", 4), birth="2010-05-14", weight="50", conditions=[POLY_JIA, "77386006"]
+    )
+    critical = pregnant[0]
+    assert {f["id"] for f in ours(critical)["findings"]} == {"TOFA-CI-05", "PREG-01"}
+    assert critical["detail"].count("\n- ") + critical["detail"].startswith("- ") == 1
+    assert "more)" not in critical["summary"]
+
+
+def test_a_child_outside_a_row_is_sent_to_the_tertiary_team() -> None:
+    small: Json = {"birth": "2024-02-14", "weight": "9.9", "height": "82", "creatinine": "20"}
+    found = ask(draft("baricitinib", 2, 3), conditions=[SAVI], **small)
+    assert "Tertiary advice; from 18 years adult guidance." in texts(found)

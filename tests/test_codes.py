@@ -113,6 +113,8 @@ def test_a_code_system_has_one_name(spelling: str, canonical: str | None) -> Non
         (ATC, "L04AB04", {"adalimumab"}),
         (ATC, "G03AA13", {"combined-hormonal-contraceptive"}),
         (ATC, "G03AC09", {"progestogen-only-contraceptive"}),
+        (ATC, "J04AM02", {"tb-combination-therapy"}),
+        (ATC, "J04AM05", {"tb-combination-therapy"}),
         (ICD, "M08.2", {"jia-systemic"}),
         ("http://hl7.org/fhir/sid/icd-10-cm", "M08.20", {"jia-systemic"}),
         (ICD, "m0820", {"jia-systemic"}),

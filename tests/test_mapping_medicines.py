@@ -353,6 +353,9 @@ CONTRACEPTIVES = {
     "an oestrogen alone": ("Ethinylestradiol 10microgram tablets", "warning"),
     "a progestogen": ("Desogestrel 75microgram tablets", "info"),
     "a progestogen brand": ("Cerazette 75microgram tablets", "info"),
+    "a pill of no told kind": ("Oral contraceptive pill", "warning"),
+    "a pill told to be combined": ("Combined oral contraceptive pill", "critical"),
+    "a pill told to be progestogen-only": ("Progestogen-only oral contraceptive pill", "info"),
 }
 
 

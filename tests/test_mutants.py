@@ -121,7 +121,7 @@ def _assessed() -> tuple[tuple[Example, OrderAssessment], ...]:
 
 
 def _told(assessed: OrderAssessment) -> OrderAssessment:
-    """What a reader sees of an assessment: not its facts, nor the order of reasons, nor whether a table is signed."""
+    """What a reader sees of an assessment: not the order of reasons, nor whether a table is signed."""
     findings = tuple(msgspec.structs.replace(finding, reviewed=False) for finding in assessed.findings)
     return replace(assessed, findings=findings, withheld_by=tuple(sorted(assessed.withheld_by)))
 

@@ -28,7 +28,7 @@ from builders import (
     order,
     prefetch_of,
 )
-from oracle import Child, Day, slots, times
+from oracle import RUNNING_FOR, Child, Day, slots, times
 
 from fhir_mappings.drafts import drafted_orders, read_draft
 from fhir_mappings.gather import gather
@@ -173,7 +173,7 @@ def _creatinine(child: Child, on: str) -> dict[str, Any]:
 
 def _running(child: Child) -> dict[str, Any]:
     assert child.running is not None
-    start = (child.on - timedelta(days=200)).isoformat()
+    start = (child.on - RUNNING_FOR).isoformat()
     return order(child.drug, start=start, dosageInstruction=dosages(child.running))
 
 
