@@ -14,6 +14,7 @@ from functools import cache, partial
 
 import msgspec
 
+from fhir_mappings.diagnoses import diagnosis_in_words
 from fhir_mappings.dosage import read_dose
 from fhir_mappings.elements import (
     Resource,
@@ -224,12 +225,15 @@ def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource
                 active.append(resource)
             onset = read_date(resource.get("onsetDateTime")) or period(resource, "onsetPeriod")[0]
             onset = onset or _first_date(resource, _RECORDED)
+            coded = concepts_in(resource.get("code"))
+            named = frozenset[str]() if coded else diagnosis_in_words(resource.get("code"))
             items.append(
                 Item(
-                    concepts_in(resource.get("code")),
+                    coded | named,
                     onset,
                     reference(resource),
                     current,
+                    by_name=bool(named),
                     remission=is_in_remission(resource),
                     inactive=_code_of(resource.get("clinicalStatus")) == "inactive",
                     unconfirmed=_UNCONFIRMED.get(_code_of(resource.get("verificationStatus")) or ""),
@@ -589,7 +593,7 @@ def _counts(item: Item, kind: FactKind) -> bool:
     if (
         kind.statuses == "ever-confirmed"
     ):  # what settles a question has to be sure: a suspected chickenpox does not
-        return item.unconfirmed is None
+        return item.unconfirmed is None and not item.by_name
     return item.completed if kind.statuses == "completed" else item.current
 
 

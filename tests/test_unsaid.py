@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from fhir_mappings import diagnoses
+from guideline.facts import vocabulary
 from tests.builders import (
     ATC,
     DMD,
@@ -283,3 +285,56 @@ def test_a_fall_of_haemoglobin_names_the_value_that_it_fell_from() -> None:
 
 def observation_of(value: str, *, id_: str, on: str) -> Json:
     return load("718-7", on=on, id=id_, valueQuantity=quantity(value, "g/dL"))
+
+
+# --- diagnoses in words ---------------------------------------------------------------------------
+
+
+def in_words(words: str, **more: Any) -> Json:
+    return condition("", "c9") | {"code": {"text": words}} | more
+
+
+@pytest.mark.parametrize(
+    ("words", "id_"),
+    [
+        ("Shingles", "ZOST-01"),
+        ("Community-acquired pneumonia", "INF-01"),
+        ("Herpes zoster (disorder)", "ZOST-01"),
+        ("Pulmonary embolism", "AE-10"),
+        ("No pneumonia", None),
+        ("Pneumonia?", None),
+        ("History of shingles", None),
+    ],
+)
+def test_a_grave_diagnosis_in_words_counts_where_the_words_are_its_name(words: str, id_: str | None) -> None:
+    answered = view(prefetch_of(conditions=[POLY_JIA, in_words(words)], medicines=[ON_TOFACITINIB]))
+    grave = {name for name, found in findings(answered).items() if found["severity"] == "critical"}
+    assert grave == ({id_} if id_ else set())
+    assert ("by the words of the diagnosis, not by a code: Condition/c9" in texts(answered)) is (
+        id_ is not None
+    )
+
+
+def test_a_local_code_with_the_name_of_a_grave_diagnosis_counts_and_a_known_code_is_taken_at_its_word() -> (
+    None
+):
+    local = {"coding": [{"system": "urn:oid:1.2.3", "code": "PN1", "display": "Pneumonia"}]}
+    asthma = concept("195967001", text="Pneumonia")
+    for code, counts in ((local, True), (asthma, False)):
+        answered = view(
+            prefetch_of(conditions=[POLY_JIA, in_words("", code=code)], medicines=[ON_TOFACITINIB])
+        )
+        assert ("INF-01" in findings(answered)) is counts
+
+
+def test_a_diagnosis_in_words_clears_nothing() -> None:
+    prefetch = prefetch_of(conditions=[POLY_JIA, in_words("Chickenpox", **PAST)])
+    prefetch["screening"] = bundle(answer("71773-6", "260385009", "igra-1"))
+    assert "SCR-05" in findings(cards(hook_request([draft("tofacitinib", 4)], prefetch)))
+
+
+def test_every_name_of_a_diagnosis_can_be_met_and_means_something_we_know() -> None:
+    known = frozenset(concept for kind in vocabulary().values() for concept in kind.concepts)
+    for name, concepts in diagnoses._names().items():
+        assert concepts <= known, name
+        assert diagnoses.diagnosis_in_words({"text": f" {name.capitalize()}"}) == concepts
