@@ -46,6 +46,7 @@ from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
 _ACTIVE_CLINICAL = ("active", "recurrence", "relapse")
 _PAST_CLINICAL = ("inactive", "remission", "resolved")
 _NEVER_VERIFIED = ("refuted", "entered-in-error")
+_NONE: frozenset[str] = frozenset()
 _UNCONFIRMED: Mapping[str, str] = {
     "provisional": "a provisional diagnosis",
     "differential": "a differential diagnosis",
@@ -226,7 +227,7 @@ def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource
             onset = read_date(resource.get("onsetDateTime")) or period(resource, "onsetPeriod")[0]
             onset = onset or _first_date(resource, _RECORDED)
             coded = concepts_in(resource.get("code"))
-            named = frozenset[str]() if coded else diagnosis_in_words(resource.get("code"))
+            named = _NONE if coded else diagnosis_in_words(resource.get("code"))
             items.append(
                 Item(
                     coded | named,

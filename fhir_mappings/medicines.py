@@ -144,8 +144,9 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
     coded = frozenset().union(*(concepts_in(holder) for holder in holders))
     found, by_name = coded, False
     named = named_in(words)
-    named = settled_vaccine(named, words, coded=any(is_coded_product(holder) for holder in holders))
-    coded = settled_vaccine(coded, words)
+    if not _OF_UNSAID_KIND.isdisjoint(coded | named):
+        named = settled_vaccine(named, words, coded=any(is_coded_product(holder) for holder in holders))
+        coded = settled_vaccine(coded, words)
     if not _is_a_medicine(coded):
         found, by_name = coded | named, bool(_substances(named - coded))
     else:
@@ -257,13 +258,13 @@ def named_in(words: list[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-_KIND_UNSAID = "-vaccine-type-unknown"
 _LIVE_ONE: Mapping[str, str] = {
     "zoster-vaccine-type-unknown": "zoster-live-vaccine",
     "influenza-vaccine-type-unknown": "influenza-live-vaccine",
     "typhoid-vaccine-type-unknown": "typhoid-oral-vaccine",
     "other-vaccine-type-unknown": "other-live-vaccine",
 }
+_OF_UNSAID_KIND = frozenset(_LIVE_ONE)
 _NOT_LIVE = re.compile(
     r"\b(?:inactivated|recombinant|split|sub-?unit|surface antigen|polysaccharide|conjugated?|adjuvanted|killed"
     r"|(?:not|non)[ -]live)\b"
@@ -279,7 +280,7 @@ def settled_vaccine(found: frozenset[str], words: list[str], *, coded: bool = Fa
     Of influenza and typhoid the live one is never injected; of zoster either may be. ``coded``: a code of a system
     that has one for each kind stands beside the words, so that the words leave nothing open.
     """
-    unsaid = frozenset(concept for concept in found if concept.endswith(_KIND_UNSAID))
+    unsaid = found & _OF_UNSAID_KIND
     if not unsaid:
         return found
     rest = found - unsaid | {concept for concept in named_in(words) if concept.endswith("-vaccine")}
