@@ -12,7 +12,7 @@ import msgspec
 
 from guideline import derive, dosing, watching
 from guideline.cells import Span
-from guideline.derive import NO, YES, OrderFacts, Rule, course_of, egfr_sum
+from guideline.derive import NO, YES, GivenFacts, OrderFacts, Rule, course_of, egfr_sum
 from guideline.doses import DoseState, Form, OrderedDose
 from guideline.dosing import (
     ESCALATED,
@@ -110,12 +110,13 @@ def rules() -> Mapping[str, Rule]:
     return {**derive.rules(), **dosing.rules(), **watching.rules()}
 
 
-def conclude(facts: Facts, drug: str, tables: Tables) -> Conclusion:
+def conclude(given: Facts, drug: str, tables: Tables) -> Conclusion:
     """What follows from all facts of an assessment, without the record they were read from.
 
     So that years later the facts alone account for what was said. ``tables`` are those that were tried then. Not
     known here are the drafted dose beyond its facts (``verdict`` says ``absent``) and the days when checks are due.
     """
+    facts = GivenFacts(given)
     draft = Draft("", drug, False, Form.ANY, False, _UNKNOWN_DOSE, facts["indication"], facts["jiaCategory"])
     selection = select(tables, drug, facts)
     tried = _try_tables(tables, drug, facts, "first") + _dose_table_rows(selection)

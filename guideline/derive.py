@@ -473,6 +473,20 @@ def _start_of_run(
 # --- all of them ----------------------------------------------------------------------------------
 
 
+class GivenFacts(dict[str, Fact]):
+    """Facts that were worked out before: what is not among them was not supplied."""
+
+    __slots__ = ()
+
+    def __missing__(self, name: str) -> Fact:
+        return _not_supplied(name)
+
+
+def _not_supplied(name: str) -> Missing:
+    """A fact that nobody supplied. Raises ``KeyError`` for a name that is no fact at all, which no gap may hide."""
+    return Missing.of(vocabulary()[name].named, Reason.NOT_SUPPLIED)
+
+
 class OrderFacts(dict[str, Fact]):
     """The facts of one order for one child, each worked out by its rule when it is first asked for.
 
@@ -487,7 +501,7 @@ class OrderFacts(dict[str, Fact]):
         self, record: Record, draft: Draft, tables: Tables, policy: Policy, rules: Mapping[str, Rule]
     ) -> None:
         self.record, self.draft, self.tables, self.policy, self.rules = record, draft, tables, policy, rules
-        self.listed = {**_not_supplied(), **record.flags}
+        self.listed = {**_lists_not_supplied(), **record.flags}
         super().__init__(self.listed)
         for name in _MORE_THAN_LISTED:
             del self[name]
@@ -497,12 +511,15 @@ class OrderFacts(dict[str, Fact]):
         self.window = fresh.bloods_on_treatment if running else fresh.bloods_at_start
 
     def __missing__(self, name: str) -> Fact:
-        found = self[name] = self.rules[name](self)
+        rule = self.rules.get(name)
+        if rule is None:
+            return _not_supplied(name)
+        found = self[name] = rule(self)
         return found
 
-    def complete(self) -> dict[str, Fact]:
+    def complete(self) -> GivenFacts:
         """Every fact that has a rule or was put in, in the order of the vocabulary."""
-        return {name: self[name] for name in vocabulary() if name in self or name in self.rules}
+        return GivenFacts({name: self[name] for name in vocabulary() if name in self or name in self.rules})
 
     def egfr_at_running_start(self) -> Fact | None:
         """The eGFR when the running order began, where one runs and it can be calculated (A-15)."""
@@ -592,10 +609,10 @@ _RULES: Mapping[str, Rule] = {
 
 
 @cache
-def _not_supplied() -> Mapping[str, Fact]:
+def _lists_not_supplied() -> Mapping[str, Fact]:
     """Every yes/no fact of a list, as it stands for a list that nobody supplied."""
     return {
-        name: Missing.of(kind.named, Reason.NOT_SUPPLIED)
+        name: _not_supplied(name)
         for name, kind in vocabulary().items()
         if kind.kind == "choice" and kind.concepts and kind.read_from != ("answers",)
     }

@@ -17,7 +17,7 @@ from guideline.tables import Box, Row, Table, Tables
 from guideline.values import Cause, Doubtful, Evidence, Fact, Known, Missing, Reason, Value
 
 Facts = Mapping[str, Fact]
-"""Facts by name; one that nobody supplied raises ``KeyError``. Some are worked out when they are asked for: only
+"""Facts by name. Some are worked out when they are asked for, and one that nobody supplied says so itself: only
 ``facts[name]`` finds them all."""
 
 
@@ -141,11 +141,7 @@ def ask_known(conditions: Conditions, facts: Facts) -> str | None:
     """
     said: str | None = HOLDS
     for name, options, test, may_be_old in conditions:
-        try:
-            fact = facts[name]
-        except KeyError:
-            said = None
-            continue
+        fact = facts[name]
         if type(fact) is Known:
             value = fact.value
             # A choice is the commonest condition by far, and asked without a call.
@@ -194,10 +190,7 @@ def ask_cell(name: str, cell: Cell, facts: Facts, stale: str | None, *, caution:
     A doubtful value may say yes where ``caution`` asks for it (a warning), but never no, and neither where a dose
     is chosen; ``stale`` lets it say both.
     """
-    try:
-        fact = facts[name]
-    except KeyError:
-        return Answer(None, (Cause(vocabulary()[name].named, Reason.NOT_SUPPLIED),), decided_by=(name,))
+    fact = facts[name]
     if isinstance(fact, Missing):
         return Answer(None, fact.causes, fact.evidence, decided_by=(name,))
     held = cell.test(fact.value)

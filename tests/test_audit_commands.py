@@ -70,6 +70,7 @@ def test_verify(client: FlaskClient, store: Store, capsys: pytest.CaptureFixture
 
 INDEX_TAMPERINGS = {
     "a card's findings": update(CARD).values(findings="[]"),
+    "a card's suggestions": update(CARD).values(suggestions='["x"]'),
     "a card's client": update(CARD).values(client="another-hospital"),
     "a card's severity": update(CARD).values(indicator="info"),
     "a card's time": update(CARD).values(at="2026-06-02T00:00:00.000Z"),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guideline.cells import Cell, CellError, Choice, Span, parse_cell
+from guideline.derive import GivenFacts
 from guideline.evaluate import ask_cell
 from guideline.values import Cause, Interval, Reason
 
@@ -164,5 +165,5 @@ def test_a_span_that_ends_before_it_begins_is_refused() -> None:
 
 
 def test_a_fact_that_nobody_gave_is_not_supplied() -> None:
-    said = ask_cell("haemoglobin", parse_cell("<= 10"), {}, None)
+    said = ask_cell("haemoglobin", parse_cell("<= 10"), GivenFacts(), None)
     assert (said.holds, said.causes) == (None, (Cause("haemoglobin", Reason.NOT_SUPPLIED),))

@@ -16,6 +16,7 @@ from guideline import growth_reference
 from guideline.assess import _joined, rules
 from guideline.derive import (
     Course,
+    GivenFacts,
     OrderFacts,
     Supposed,
     bound_text,
@@ -32,7 +33,7 @@ from guideline.derive import (
 )
 from guideline.doses import Administration, Regimen, When
 from guideline.dosing import compare, per_kg, verdict_of
-from guideline.evaluate import ask_row
+from guideline.evaluate import HOLDS, ask_at_once, ask_row, trials
 from guideline.examples import Example, Results, ordered_dose, read_examples, regimen_in_words
 from guideline.facts import vocabulary
 from guideline.findings import Finding, Kind, Origin, Outcome, Severity, Verdict
@@ -485,6 +486,32 @@ def test_all_facts_are_of_the_vocabulary_and_all_of_it_is_there_but_what_needs_t
         "interruption",
         "startOfRunningOrder",
     }
+
+
+def test_a_fault_in_a_rule_is_not_taken_for_a_fact_that_nobody_supplied() -> None:
+    def faulty(c: OrderFacts) -> Fact:
+        return c["noSuchFact"]
+
+    example = EXAMPLES[0]
+    broken = {**rules(), "haemoglobin": faulty}
+    facts = OrderFacts(example.record, example.draft, TABLES, example.policy, broken)
+    low = next(
+        trial
+        for each in trials(TABLES, "tofacitinib", "first")
+        for trial in each.rows
+        if trial.names == ("haemoglobin",)
+    )
+    for ask in (lambda: ask_at_once(low, facts, HOLDS), lambda: ask_row(low.row, facts, {}), facts.complete):
+        with pytest.raises(KeyError, match="noSuchFact"):
+            ask()
+
+
+def test_a_fact_that_nobody_supplied_says_so_and_one_that_is_none_is_a_fault() -> None:
+    for facts in (GivenFacts(), order_facts(EXAMPLES[0])):
+        assert facts["verdict"] == Missing.of("doseDrafted", Reason.NOT_SUPPLIED)
+        assert "verdict" not in facts
+        with pytest.raises(KeyError):
+            facts["noSuchFact"]
 
 
 def test_supposing_a_fact_leaves_what_was_made_from_it() -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import select, update
 from cds_service.app import create_app
 from cds_service.runtime import Runtime, make_runtime
 from cds_service.settings import Settings
-from cds_service.store import cli
+from cds_service.store import cli, index
 from cds_service.store.chain import Link
 from cds_service.store.database import Database
 from cds_service.store.recording import moment
@@ -117,6 +117,22 @@ def test_unless_a_site_asks_for_it_every_warning_is_repeated(store: Store) -> No
     first = ask(client, sample())
     report(client, the_warning(first))
     assert said(ask(client, sample())) == said(first)
+
+
+def test_aud_3_a_mark_that_was_given_to_another_card_is_noticed(store: Store) -> None:
+    """By it a warning is known again as overridden: on another card's row it would silence what nobody answered."""
+    warning = the_warning(ask(client_of(store), sample()))
+
+    def faults() -> list[str]:
+        with store.database.reading() as connection:
+            return list(index.faults(cli.links(connection), connection))
+
+    assert faults() == []
+    with store.database.writing() as connection:
+        mark = select(CARD.c.mark).where(CARD.c.uuid == warning["uuid"]).scalar_subquery()
+        others = update(CARD).where(CARD.c.mark.is_(None))
+        assert connection.execute(others.values(mark=mark)).rowcount > 0
+    assert faults()
 
 
 def test_an_overridden_warning_is_not_repeated_and_the_answer_says_so(store: Store) -> None:

@@ -84,8 +84,13 @@ def faults(entries: Iterable[Link], connection: Connection) -> Iterator[str]:
 
 def _fits(row: Row[Any], link: Link, body: Json, card: Json) -> bool:
     findings = [[f["id"], f["outcome"], f["severity"]] for f in card["findings"]]
-    told = (link.seq, link.at, body["client"], body["service"], card["indicator"], findings)
-    return told == (row.seq, row.at, row.client, row.service, row.indicator, read_json(row.findings.encode()))
+    told = (link.seq, link.at, body["client"], body["service"], card["indicator"])
+    lists = (findings, card["suggestions"])
+    return (
+        told == (row.seq, row.at, row.client, row.service, row.indicator)
+        and lists == (read_json(row.findings.encode()), read_json(row.suggestions.encode()))
+        and card.get("mark", row.mark or "") == (row.mark or "")
+    )
 
 
 def body_of(link: Link) -> Json:

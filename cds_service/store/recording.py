@@ -92,8 +92,12 @@ def entry_of(exchange: Exchange, status: int, ms: float, now: datetime, keys: Ke
     if exchange.answer is not None:
         found = exchange.answer.body["cards"]
         sent = found if isinstance(found, list) else []
-        body["cards"] = [_card(card, keys, evidence) for card in sent]
-        cards = [_card_row(card, exchange, exchange.answer.marks) for card in sent]
+        marks = exchange.answer.marks
+        body["cards"] = [
+            _card(card, keys, evidence) | ({"mark": marks.get(card["uuid"], "")} if marks else {})
+            for card in sent
+        ]
+        cards = [_card_row(card, exchange, marks) for card in sent]
         if exchange.answer.withheld:
             body["withheld"] = exchange.answer.withheld
     if exchange.kind == FEEDBACK:
