@@ -44,16 +44,21 @@ class Spool:
         wait for this, and where somebody else is at it already, nothing is done.
         """
         with self._turn() as mine:
-            if not mine or self.is_empty():
+            if not mine:
                 return
-            if not self._taken.exists():
+            if self._taken.exists():  # somebody was killed at it, and others may have appended since
+                self._empty(take)
+            if not self.is_empty():
                 with self._locked():
                     self.path.rename(self._taken)
-            with self._taken.open("rb") as file:
-                lines = (line.strip() for line in file)
-                while batch := list(islice(filter(None, lines), BATCH)):
-                    take(batch)
-            self._taken.unlink()
+                self._empty(take)
+
+    def _empty(self, take: Callable[[list[bytes]], None]) -> None:
+        with self._taken.open("rb") as file:
+            lines = (line.strip() for line in file)
+            while batch := list(islice(filter(None, lines), BATCH)):
+                take(batch)
+        self._taken.unlink()
 
     @property
     def _taken(self) -> Path:
