@@ -351,6 +351,9 @@ def _dose_lines(a: OrderAssessment, dose: DoseAdvice, findings: Sequence[Finding
     lines.append(f"| drafted | {drafted} |")
     lines.append("")
     lines.append(words["verdicts"][dose.verdict.value])
+    if dose.lowered:
+        lines.append(words["lowered"])
+        lines += ["", *(_reference_line(reference) for reference in a.reference_doses), ""]
     if dose.mg_per_kg_day is not None:
         lines.append(f"For information: {text.rounded(dose.mg_per_kg_day, 2)} mg per kg per day.")
     return lines
@@ -363,7 +366,8 @@ def _suggestion(order: OrderToCard, dose: DoseAdvice, dosage: Dosage, occasion: 
     label = text.summary(f"Set the dose to {text.regimen(dose.regimen)}{''.join(more)}")
     updated = {**order.draft, "dosageInstruction": dosage}
     action = Action("update", f"{label} in the drafted {dose.drug} order", updated)
-    return Suggestion(label, occasion.new_uuid(), not (dose.provisional or dose.other_product), (action,))
+    recommended = not (dose.provisional or dose.other_product or dose.lowered)
+    return Suggestion(label, occasion.new_uuid(), recommended, (action,))
 
 
 def _dose_json(dose: DoseAdvice, drafted: Regimen | None) -> JsonObject:
@@ -414,6 +418,8 @@ def _card(
     else:
         lines = _sentences(findings)
         headline = _headline(name, who, findings)
+    if order.new_request is not None and _is_barred(a) and any(f.due is not None for f in findings):
+        lines += ["", text.wording()["plan_not_offered"]]
     if leads:
         lines += _no_dose_lines(a)
     if refers:
@@ -445,6 +451,8 @@ def _orders(
     now = [(name, None) for name in names if name not in offered]
     offered.update(names)
     planned = dict.fromkeys((name, f.due) for f in findings if f.due is not None for name in f.orders)
+    if _is_barred(order.assessment):
+        planned = {}  # tests of a treatment that is not to be given would have to be cancelled one by one
     found = []
     for label, wanted in (
         ("Order the tests that are missing or due", now),
@@ -455,6 +463,10 @@ def _orders(
         if actions:
             found.append(Suggestion(label, occasion.new_uuid(), False, tuple(actions)))
     return tuple(found)
+
+
+def _is_barred(a: OrderAssessment) -> bool:
+    return any(f.severity is Severity.CRITICAL and f.outcome is Outcome.HIT for f in a.findings)
 
 
 def _order_action(new_request: NewRequest, name: str, due: date | None, when: str) -> Action:
@@ -520,7 +532,13 @@ def _results(findings: Sequence[Finding]) -> str:
         if len(named) > _MOST_RESULTS:
             continue
         for fact, e in reversed(named.items()):
-            shown.setdefault(fact, f"{text.name_of(fact)} {text.amount(e.value, e.unit)}")
+            # An earlier result that it is compared with: "(12.5 g/dL before treatment)".
+            earlier = (
+                o for o in finding.evidence if o.fact == fact and o.note and o.on and e.on and o.on < e.on
+            )
+            compared = next(earlier, None)
+            beside = f" ({text.amount(compared.value, compared.unit)} {compared.note})" if compared else ""
+            shown.setdefault(fact, f"{text.name_of(fact)} {text.amount(e.value, e.unit)}{beside}")
     return f"{text.capital('; '.join(shown.values()))}: " if shown else ""
 
 

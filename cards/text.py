@@ -121,19 +121,22 @@ _CODED = frozenset(
     }
 )
 """Facts whose values are names of our code lists, or words of ours."""
+_ABBREVIATION = re.compile(r"\b(?:tb|rf|jia|jdm|sle|savi|praas|bk|jc|vzv|mmr|bcg|gi)\b")
 _KIND_OF_INFECTION = re.compile(r"\binfection-(serious|minor)-")
 
 
 def _concepts(value: str) -> str:
-    """``infection-serious-sepsis`` as ``sepsis``, ``venous-thromboembolism`` as ``venous thromboembolism``."""
-    return re.sub(r"(?<!\bco)-", " ", _KIND_OF_INFECTION.sub("", value))
+    """``infection-serious-sepsis`` as ``sepsis``, ``tb-active`` as ``TB active``."""
+    words = re.sub(r"(?<!\bco)-", " ", _KIND_OF_INFECTION.sub("", value))
+    return _ABBREVIATION.sub(lambda found: found[0].upper(), words).replace("gvhd", "GvHD")
 
 
 def gap(cause: Cause) -> str:
     """One missing datum and why."""
     reasons: Mapping[str, str] = wording()["reasons"]
     told = reasons[cause.reason]
-    return f"{name_of(cause.fact)}: {told}" + (f" ({cause.detail})" if cause.detail else "")
+    detail = cause.detail if cause.detail != told else None
+    return f"{name_of(cause.fact)}: {told}" + (f" ({detail})" if detail else "")
 
 
 def override_reason(code: str) -> str:

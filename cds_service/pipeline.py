@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +27,7 @@ from fhir_mappings.drafts import DraftedOrder, fhir_version, read_draft, running
 from fhir_mappings.lists import only_draft, read_flags
 from fhir_mappings.site_codes import as_it_came
 from guideline.assess import assess, assess_beyond, assess_ending, watch
-from guideline.findings import OrderAssessment, Verdict
+from guideline.findings import Finding, OrderAssessment, Verdict
 from guideline.record import Draft
 from guideline.values import Cause, Reason
 
@@ -61,13 +62,29 @@ def _orders(call: HookCall, runtime: Runtime, occasion: Occasion, steps: Steps) 
 def _view(call: HookCall, runtime: Runtime, occasion: Occasion, steps: Steps) -> list[Card]:
     """patient-view: every JAK inhibitor that the child is taking. None taken: no card."""
     cards: list[Card] = []
+    told: dict[str, frozenset[str]] = {}
     with visible_failure(None, cards, occasion):
         case = read_case(call, runtime, concern_of(call, runtime), occasion.as_of, steps)
         for draft in _running(case, None, runtime, cards, occasion):
             with visible_failure(draft.reference, cards, occasion):
                 assessed = steps.keep(watch(case.record, draft, runtime.tables, runtime.policy))
+                assessed = replace(assessed, findings=_not_yet_told(assessed.findings, told))
+                told[draft.reference] = frozenset(finding.id for finding in assessed.findings)
                 cards += treatment_cards(assessed, new_request(call), occasion)
     return cards
+
+
+def _not_yet_told(findings: tuple[Finding, ...], told: Mapping[str, frozenset[str]]) -> tuple[Finding, ...]:
+    """Without what was said of the other drug already, as that there are two: such a finding rests on its order alone.
+
+    ``told``: the ids that were said of each running order so far.
+    """
+    return tuple(
+        finding
+        for finding in findings
+        if not finding.evidence
+        or not all(finding.id in told.get(e.source or "", ()) for e in finding.evidence)
+    )
 
 
 def _order_cards(

@@ -41,6 +41,9 @@ _NEGATIVE_WORDS = re.compile(
 )
 _POSITIVE_WORDS = re.compile(r"\b(positive|detected|reactive|present|pregnant|pos)\b")
 _UNCLEAR_WORDS = re.compile(r"\b(equivocal|indeterminate|borderline|unknown|invalid|inconclusive)\b")
+_POSITIVE_SIGN = re.compile(r"[1-4] ?\+|\+{1,4}")
+_NEGATIVE_SIGN = re.compile(r"nil|nad")
+"""How a urine strip is read aloud: plus signs, or nothing (abnormal) detected."""
 _CURRENT_SMOKER = "smoking-current"
 _NO_SMOKER = frozenset({"smoking-former", "smoking-never"})
 
@@ -156,6 +159,9 @@ def _negated(value: object) -> bool:
 def _in_words(resource: Resource, value: object) -> str:
     for word in _words(resource, value):
         lowered = word.lower()
+        sign = lowered.strip()
+        if _POSITIVE_SIGN.fullmatch(sign) or _NEGATIVE_SIGN.fullmatch(sign):
+            return "negative" if _NEGATIVE_SIGN.fullmatch(sign) else "positive"
         if _UNCLEAR_WORDS.search(lowered):
             return "unclear"
         rest = _NEGATIVE_WORDS.sub(" ", lowered)

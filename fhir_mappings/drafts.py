@@ -100,7 +100,7 @@ def _watched_concepts() -> frozenset[str]:
         concept
         for kind in vocabulary().values()
         if "drafts" in kind.read_from and kind.name in closure(load_tables().facts_beyond())
-        for concept in kind.concepts
+        for concept in (*kind.concepts, *kind.perhaps)
     )
 
 

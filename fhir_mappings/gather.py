@@ -38,6 +38,8 @@ def gather(patients: Sequence[Resource], pool: Pool, lists: Lists, on: date) -> 
     ]
     if by_name:
         notes.append(f"Recognised by the name of the medicine, not by a code: {named(by_name)}.")
+    if spoken := [item.source for item in lists.conditions.items if item.by_name]:
+        notes.append(f"Recognised by the words of the diagnosis, not by a code: {named(spoken)}.")
     titled = {
         source: [vocabulary()[fact].title for fact in facts] for source, facts in results.unknown.items()
     }

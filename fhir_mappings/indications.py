@@ -63,7 +63,7 @@ def indication_of(order: Resource, pool: Pool, lists: Lists) -> Indication:
     if stated:
         found = _decide(stated, on_record)
         if found is not None:
-            return msgspec.structs.replace(found, notes=_at_rest(found, lists))
+            return msgspec.structs.replace(found, notes=_standing(found, lists))
         evidence = tuple(Evidence("indication", "not listed", source=s.source) for s in stated)
         return Indication(Known("other", evidence), _no_category())
     notes: tuple[str, ...] = (
@@ -73,7 +73,7 @@ def indication_of(order: Resource, pool: Pool, lists: Lists) -> Indication:
     )
     found = _decide(on_record, on_record)
     if found is not None:
-        return msgspec.structs.replace(found, notes=(*notes, *_at_rest(found, lists)))
+        return msgspec.structs.replace(found, notes=(*notes, *_standing(found, lists)))
     if any(item.inactive and _groups(item.concepts) for item in lists.conditions.items):
         notes += (_INACTIVE,)
     reason = lists.conditions.gap or Reason.ABSENT
@@ -90,14 +90,19 @@ def _groups(concepts: frozenset[str]) -> frozenset[str]:
     return frozenset(filter(None, map(_group, concepts)))
 
 
-def _at_rest(found: Indication, lists: Lists) -> tuple[str, ...]:
-    """A word where the indication rests on conditions in remission, or on one that the order names as inactive."""
+def _standing(found: Indication, lists: Lists) -> tuple[str, ...]:
+    """A word where the indication rests on conditions in remission, on one that the order names as inactive, or on
+    nothing that is confirmed."""
     sources = {e.source for e in found.indication.evidence}
     resting_on = [item for item in lists.conditions.items if item.source in sources]
-    if not resting_on or not all(item.remission or item.inactive for item in resting_on):
-        return ()
-    how = "in remission" if all(item.remission for item in resting_on) else "inactive"
-    return (f"The indication is on record as {how}; it was used as the indication.",)
+    notes = []
+    if resting_on and all(item.remission or item.inactive for item in resting_on):
+        how = "in remission" if all(item.remission for item in resting_on) else "inactive"
+        notes.append(f"The indication is on record as {how}; it was used as the indication.")
+    if resting_on and all(item.unconfirmed for item in resting_on):
+        how = " and ".join(sorted({str(item.unconfirmed) for item in resting_on}))
+        notes.append(f"The indication is on record only as {how}; it was used as the indication. Confirm it.")
+    return tuple(notes)
 
 
 def _no_category() -> Fact:

@@ -14,6 +14,7 @@ from functools import cache, partial
 
 import msgspec
 
+from fhir_mappings.diagnoses import diagnosis_in_words
 from fhir_mappings.dosage import read_dose
 from fhir_mappings.elements import (
     Resource,
@@ -28,7 +29,15 @@ from fhir_mappings.elements import (
     status_of,
     texts,
 )
-from fhir_mappings.medicines import Medicine, is_spoken_of, medicine_of, named_in, read_medicine
+from fhir_mappings.medicines import (
+    Medicine,
+    is_coded_product,
+    is_spoken_of,
+    medicine_of,
+    named_in,
+    read_medicine,
+    settled_vaccine,
+)
 from fhir_mappings.prefetch import Pool
 from fhir_mappings.products import listed
 from guideline.facts import FactKind, vocabulary
@@ -38,6 +47,12 @@ from guideline.values import Cause, Evidence, Fact, Known, Missing, Reason
 _ACTIVE_CLINICAL = ("active", "recurrence", "relapse")
 _PAST_CLINICAL = ("inactive", "remission", "resolved")
 _NEVER_VERIFIED = ("refuted", "entered-in-error")
+_NONE: frozenset[str] = frozenset()
+_UNCONFIRMED: Mapping[str, str] = {
+    "provisional": "a provisional diagnosis",
+    "differential": "a differential diagnosis",
+    "unconfirmed": "an unconfirmed diagnosis",
+}
 MEDICATION_TYPES = ("MedicationRequest", "MedicationOrder", "MedicationStatement")
 _TAKEN = ("active", "completed", "stopped", "ended", "on-hold", "in-progress", "recorded", "unknown")
 _NOT_TAKEN = ("draft", "cancelled", "entered-in-error", "intended", "not-taken", "submitted")
@@ -51,7 +66,8 @@ class Item(msgspec.Struct, frozen=True):
     ``drafted`` entries stand in the request's own drafts: present, but no history. A disease in ``remission`` is not
     current, and still the child's disease: remission on the drug is what the drug is given for; an ``inactive`` one
     counts only where the order itself names it. ``until`` is the day on which a medicine ended or is to end, where
-    the record says so.
+    the record says so. ``unconfirmed`` is the word for a diagnosis that is not confirmed: it counts, and the card says
+    what it is.
     """
 
     concepts: frozenset[str]
@@ -64,6 +80,7 @@ class Item(msgspec.Struct, frozen=True):
     remission: bool = False
     inactive: bool = False
     until: date | None = None
+    unconfirmed: str | None = None
 
 
 class RecordList(msgspec.Struct, frozen=True):
@@ -210,14 +227,18 @@ def _conditions(pool: Pool, patient_id: str) -> tuple[RecordList, tuple[Resource
                 active.append(resource)
             onset = read_date(resource.get("onsetDateTime")) or period(resource, "onsetPeriod")[0]
             onset = onset or _first_date(resource, _RECORDED)
+            coded = concepts_in(resource.get("code"))
+            named = _NONE if coded else diagnosis_in_words(resource.get("code"))
             items.append(
                 Item(
-                    concepts_in(resource.get("code")),
+                    coded | named,
                     onset,
                     reference(resource),
                     current,
+                    by_name=bool(named),
                     remission=is_in_remission(resource),
                     inactive=_code_of(resource.get("clinicalStatus")) == "inactive",
+                    unconfirmed=_UNCONFIRMED.get(_code_of(resource.get("verificationStatus")) or ""),
                 )
             )
     return RecordList(tuple(items), gap), tuple(active)
@@ -331,7 +352,7 @@ def draft_concepts(resource: Resource, pool: Pool) -> frozenset[str]:
     if resource.get("resourceType") in ("MedicationRequest", "MedicationOrder"):
         return medicine_of(resource, pool).concepts
     found = vaccines_in(resource.get("vaccineCode")) | concepts_in(resource.get("code"))
-    found |= _vaccines_named(list(texts(resource.get("code"))))
+    found |= _vaccines_named(resource.get("code"), list(texts(resource.get("code"))))
     for entry in listed(resource.get("recommendation")):
         if isinstance(entry, dict):
             found |= vaccines_in(entry.get("vaccineCode"))
@@ -342,14 +363,19 @@ def vaccines_in(value: object) -> frozenset[str]:
     """The vaccine of a ``vaccineCode``: by its codes, else by its words ("MMR" is the vaccine there, not the test)."""
     found: frozenset[str] = frozenset()
     for each in listed(value) if isinstance(value, list) else (value,):
-        coded = concepts_in(each)
         words = [word for text in texts(each) for word in (text, f"{text} vaccine")]
-        found |= coded or _vaccines_named(words)
+        coded = settled_vaccine(concepts_in(each), words)
+        found |= coded or _vaccines_named(each, words)
     return found
 
 
-def _vaccines_named(words: list[str]) -> frozenset[str]:
-    return frozenset(concept for concept in named_in(words) if concept.endswith("-vaccine"))
+_VACCINATION = re.compile(r"\b(?:vaccination|immuni[sz]ation)\b", re.I)
+
+
+def _vaccines_named(holder: object, words: list[str]) -> frozenset[str]:
+    words = [spelling for word in words for spelling in (word, _VACCINATION.sub("vaccine", word))]
+    named = frozenset(concept for concept in named_in(words) if "-vaccine" in concept)
+    return settled_vaccine(named, words, coded=is_coded_product(holder))
 
 
 # --- medicines ------------------------------------------------------------------------------------
@@ -531,7 +557,7 @@ def _flags() -> Mapping[tuple[str, ...], Mapping[str, tuple[str, ...]]]:
     for kind in vocabulary().values():
         if kind.kind == "choice" and kind.concepts and all(part in _LISTS for part in kind.read_from):
             by_concept = found.setdefault(kind.read_from, {})
-            for concept in (_ANY, *kind.concepts):
+            for concept in (_ANY, *kind.concepts, *kind.perhaps):
                 by_concept[concept] = (*by_concept.get(concept, ()), kind.name)
     return found
 
@@ -547,15 +573,30 @@ def _flag(kind: FactKind, sources: list[tuple[str, RecordList]]) -> Fact:
     for name, record_list in sources:
         for item in record_list.items:
             if item.concepts & wanted and _counts(item, kind):
-                evidence.append(
-                    Evidence(name, _label(item.concepts & wanted), on=item.on, source=item.source)
-                )
-    return Known("yes", tuple(evidence)) if evidence else _none_found(sources)
+                label = _label(item.concepts & wanted)
+                evidence.append(Evidence(name, label, on=item.on, source=item.source, note=item.unconfirmed))
+    if evidence:
+        return Known("yes", tuple(evidence))
+    perhaps = any(not i.concepts.isdisjoint(kind.perhaps) for _, each in sources for i in each.items)
+    return _open(kind) if perhaps else _none_found(sources)
+
+
+def _open(kind: FactKind) -> Fact:
+    """A yes/no fact where an entry does not say enough to answer it: a zoster vaccine may be live, or not."""
+    return Missing.of(
+        kind.named,
+        Reason.UNREADABLE,
+        "the draft does not say whether the vaccine is live; a live one is to be avoided",
+    )
 
 
 def _counts(item: Item, kind: FactKind) -> bool:
     if kind.statuses == "ever":
         return not item.drafted
+    if (
+        kind.statuses == "ever-confirmed"
+    ):  # what settles a question has to be sure: a suspected chickenpox does not
+        return item.unconfirmed is None and not item.by_name
     return item.completed if kind.statuses == "completed" else item.current
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from functools import cache
@@ -14,7 +15,7 @@ import msgspec
 from fhir_mappings.elements import Resource, codings, concepts_in, is_modified, status_of, texts
 from fhir_mappings.prefetch import Pool
 from fhir_mappings.products import Product, listed, read_product
-from fhir_mappings.systems import ATC, canonical
+from fhir_mappings.systems import ATC, CVX, canonical
 from guideline.doses import Form
 from guideline.sources import solution_mg_per_ml
 
@@ -150,6 +151,9 @@ def read_medicine(resource: Resource, pool: Pool) -> Medicine:
     coded = frozenset().union(*(concepts_in(holder) for holder in holders))
     found, by_name = coded, False
     named = named_in(words)
+    if not _OF_UNSAID_KIND.isdisjoint(coded | named):
+        named = settled_vaccine(named, words, coded=any(is_coded_product(holder) for holder in holders))
+        coded = settled_vaccine(coded, words)
     if not _is_a_medicine(coded):
         found, by_name = coded | named, bool(_substances(named - coded))
     else:
@@ -259,6 +263,51 @@ def named_in(words: list[str]) -> frozenset[str]:
                 if lowered.startswith(name, word.start()) and not _WORD.match(lowered, end):
                     found.add(concept)
     return frozenset(found)
+
+
+_LIVE_ONE: Mapping[str, str] = {
+    "zoster-vaccine-type-unknown": "zoster-live-vaccine",
+    "influenza-vaccine-type-unknown": "influenza-live-vaccine",
+    "typhoid-vaccine-type-unknown": "typhoid-oral-vaccine",
+    "other-vaccine-type-unknown": "other-live-vaccine",
+}
+_OF_UNSAID_KIND = frozenset(_LIVE_ONE)
+_NOT_LIVE = re.compile(
+    r"\b(?:inactivated|recombinant|split|sub-?unit|surface antigen|polysaccharide|conjugated?|adjuvanted|killed"
+    r"|(?:not|non)[ -]live)\b"
+)
+_INJECTED = re.compile(r"\b(?:injection|injectable|intramuscular|intradermal|syringes?)\b")
+_LIVE = re.compile(r"\b(?:live|attenuated)\b")
+_LIVE_BY_ROUTE = re.compile(r"\b(?:nasal|intranasal|oral|capsules?)\b")
+
+
+def settled_vaccine(found: frozenset[str], words: list[str], *, coded: bool = False) -> frozenset[str]:
+    """Vaccines of which the name does not say whether they are live, settled by what else is said of them.
+
+    Of influenza and typhoid the live one is never injected; of zoster either may be. ``coded``: a code of a system
+    that has one for each kind stands beside the words, so that the words leave nothing open.
+    """
+    unsaid = found & _OF_UNSAID_KIND
+    if not unsaid:
+        return found
+    rest = found - unsaid | {concept for concept in named_in(words) if concept.endswith("-vaccine")}
+    if coded or any(concept.endswith("-vaccine") for concept in rest):
+        return rest
+    text = " ".join(words).lower()
+    if _NOT_LIVE.search(text):
+        return rest
+    for concept in unsaid:
+        by_route = concept.startswith(("influenza", "typhoid"))
+        if _LIVE.search(text) or (by_route and _LIVE_BY_ROUTE.search(text)):
+            rest |= {_LIVE_ONE[concept]}
+        elif not (by_route and _INJECTED.search(text)):
+            rest |= {concept}
+    return rest
+
+
+def is_coded_product(holder: object) -> bool:
+    """Whether a code of CVX or of a substance of ATC stands there: they have one for each kind of a vaccine."""
+    return any(canonical(system[:256]) == CVX for system, _ in codings(holder)) or _is_substance(holder)
 
 
 def _is_local(words: list[str], medication: Resource | None, resource: Resource) -> bool:

@@ -270,11 +270,16 @@ def _facts_of(concepts: frozenset[str]) -> tuple[str, ...]:
 
 
 def _where_said(result: Result) -> Iterator[str]:
-    """The facts of a result of which a code does not name the specimen: by that code only where the result does."""
-    for concept in result.concepts:
-        for fact in _facts_of(frozenset({concept})):
-            if concept not in _SPECIMEN_UNSAID or _has_specimen(result.resource, fact):
-                yield fact
+    """The facts of a result of which a code does not name the specimen: by that code only where the result does.
+
+    A virus that was found nobody says where may be in the blood: it counts there, as a load that cannot be used.
+    """
+    facts = _facts_of(result.concepts & _SPECIMEN_UNSAID)
+    said = [fact for fact in facts if _has_specimen(result.resource, fact)]
+    said += _facts_of(result.concepts - _SPECIMEN_UNSAID)
+    if not said and not _is_low(result.resource):
+        said = [fact for fact in facts if not _is_of_urine(fact)]
+    yield from said
 
 
 def _components(resource: Resource) -> Iterator[tuple[str, Resource]]:
@@ -330,11 +335,30 @@ _SPECIMEN_UNSAID = frozenset({"bk-viral-load-specimen-unknown"})
 _URINE, _BLOOD = re.compile(r"urine", re.I), re.compile(r"blood|plasma|serum", re.I)
 
 
+def _is_of_urine(name: str) -> bool:
+    return "urine" in name.lower()
+
+
+def _is_low(resource: Resource) -> bool:
+    """Whether a load says that nothing was found, or less than some number: of which specimen then matters little."""
+    quantity = resource.get("valueQuantity")
+    if isinstance(quantity, dict):
+        return quantity.get("comparator") in ("<", "<=")
+    return _below_detection(resource)
+
+
+def _is_of_unsaid_specimen(result: Result, analyte: str) -> bool:
+    """Whether nothing of a result says that it is of the specimen of ``analyte``: neither its codes nor the rest."""
+    concepts = result.concepts
+    unsaid = bool(concepts & _SPECIMEN_UNSAID) and analyte not in concepts
+    return unsaid and not _has_specimen(result.resource, analyte)
+
+
 def _has_specimen(resource: Resource, fact: str) -> bool:
     """Whether a load whose code does not name the specimen is of the kind that the fact wants (A-28)."""
     specimen = resource.get("specimen")
     words = list(texts(specimen)) if isinstance(specimen, dict) else []
-    wanted = _URINE if "Urine" in fact else _BLOOD
+    wanted = _URINE if _is_of_urine(fact) else _BLOOD
     return any(wanted.search(word) for word in words)
 
 
@@ -382,9 +406,13 @@ def _read(analyte: str, dated: _Dated, patient_id: str, today: date, *, alone: b
         return unusable(Reason.UNREADABLE, "it says that its value is absent")
     if not is_readable(resource):
         return unusable(Reason.UNREADABLE, "it is not well-formed FHIR")
+    if _is_of_unsaid_specimen(dated.found.result, analyte):
+        return unusable(Reason.UNREADABLE, "it does not say whether it is of blood or of urine")
     quantity = part.get("valueQuantity")
     if analyte in _VIRUS_LOADS and not isinstance(quantity, dict) and _below_detection(part):
         return Reading(Interval(None, Decimal(0), high_open=True), min(on, today), source, alone=alone)
+    if analyte in _FOUND_OR_NOT and not isinstance(quantity, dict) and meaning_of(part) == "positive":
+        return Reading(Interval(Decimal(0), None, low_open=True), min(on, today), source, alone=alone)
     if not isinstance(quantity, dict):
         return unusable(Reason.UNREADABLE, "it carries no numeric value")
     value = _number(quantity.get("value"))
@@ -433,6 +461,8 @@ def _text(value: object) -> str | None:
 _VIRUS_LOADS = frozenset(
     {"bk-viral-load-blood", "bk-viral-load-urine", "jc-viral-load-blood", "jc-viral-load-urine"}
 )
+_FOUND_OR_NOT = frozenset({"jc-viral-load-blood", "jc-viral-load-urine"})
+"""Loads of which nothing but whether the virus was found is asked (A-69), so that words alone answer."""
 _BELOW = re.compile(
     r"<\s*L?LO[QD]\b|\bbelow (the )?(lower )?(limit|level) of (quantification|detection)\b", re.I
 )

@@ -110,14 +110,23 @@ def _line(kind: FactKind) -> str:
     return f"| `{kind.name}` | {kind.title} | {values} | {_read_from(kind)} | {_window(kind)} |"
 
 
+_STATUSES: Mapping[str, str] = {
+    "ever": " (also ended ones)",
+    "ever-confirmed": " (also ended ones, confirmed ones only)",
+    "completed": " (completed ones)",
+}
+
+
 def _read_from(kind: FactKind) -> str:
     found = "results" if kind.read_from == ("series",) else ", ".join(kind.read_from)
     if kind.statuses != "current":
-        found += {"ever": " (also ended ones)", "completed": " (completed ones)"}[kind.statuses]
+        found += _STATUSES[kind.statuses]
     if kind.uses:
         found += ": " + ", ".join(f"`{used}`" for used in kind.uses)
     if kind.concepts:
         found += "; codes: " + ", ".join(f"[{c}](#{c})" for c in kind.concepts)
+    if kind.perhaps:
+        found += "; left open by: " + ", ".join(f"[{c}](#{c})" for c in kind.perhaps)
     return found
 
 

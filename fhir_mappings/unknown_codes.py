@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from fhir_mappings import systems
+from fhir_mappings.diagnoses import diagnosis_in_words
 from fhir_mappings.elements import (
     Resource,
     codings,
@@ -127,6 +128,8 @@ def _counts(resource: Resource, patient_id: str) -> bool:
 
 
 def _is_known_by_name(resource: Resource, pool: Pool) -> bool:
+    if resource["resourceType"] == "Condition":
+        return bool(diagnosis_in_words(resource.get("code")))
     return resource["resourceType"] in IN_MEDICATION and medicine_of(resource, pool).is_known
 
 

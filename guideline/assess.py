@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from functools import cache
@@ -10,12 +11,15 @@ from functools import cache
 import msgspec
 
 from guideline import derive, dosing, watching
+from guideline.cells import Span
 from guideline.derive import NO, YES, GivenFacts, OrderFacts, Rule, course_of, egfr_sum
 from guideline.doses import DoseState, Form, OrderedDose
 from guideline.dosing import (
+    ESCALATED,
     Selection,
     check_facts,
     dose_tables,
+    initial_row,
     per_kg,
     reference_doses,
     running_total,
@@ -44,13 +48,14 @@ from guideline.findings import (
     ReferenceDose,
     Severity,
     Trace,
+    Verdict,
 )
 from guideline.policy import Policy
 from guideline.record import Draft, Record
 from guideline.schedule import due_dates
 from guideline.sign_off import signed
 from guideline.tables import Row, Table, Tables
-from guideline.values import Doubtful, Fact, Known, Missing, Reason
+from guideline.values import Doubtful, Fact, Interval, Known, Missing, Reason
 
 # A member looked up in its enumeration costs ten times what a name of the module does; these are asked at each row.
 _HIT, _CLEAR, _CANNOT_ASSESS = Outcome.HIT, Outcome.CLEAR, Outcome.CANNOT_ASSESS
@@ -82,6 +87,15 @@ def assess(record: Record, draft: Draft, tables: Tables, policy: Policy) -> Orde
         findings = _joined([*findings, dose_finding])
     crossed = _is(facts["egfrCrossed"], YES)
     references = reference_doses(facts, selection, crossed)
+    if (
+        dose is not None
+        and dose.phase == ESCALATED
+        and dose.verdict is Verdict.UNDER
+        and _lowers(draft, running_total(facts.course))
+    ):
+        # Going up again would be an escalation that nobody asked for (A-17); the initial row is one option (A-73).
+        dose = replace(dose, lowered=True)
+        references += initial_row(facts)
     return _assessment(record, draft, tables, facts, tried, findings, dose, references, withheld)
 
 
@@ -115,6 +129,12 @@ def conclude(given: Facts, drug: str, tables: Tables) -> Conclusion:
 
 
 _UNKNOWN_DOSE = OrderedDose(DoseState.ABSENT, None)
+
+
+def _lowers(draft: Draft, running: Decimal | None) -> bool:
+    """Whether the draft gives less in a day than the ``running`` total."""
+    drafted = draft.dose.regimen
+    return running is not None and drafted is not None and drafted.mg_per_day < running
 
 
 def _asks_for_less(row: Row) -> bool:
@@ -245,10 +265,9 @@ def _not_on_record(tables: Tables, drug: str, facts: Facts, findings: tuple[Find
 def _interruption(tried: list[Tried], draft: Draft, running: Decimal | None) -> Fact:
     """Whether a finding interrupts, reduces or stops the drug, or the order itself does (A-13, ruling 17)."""
     hits = [t for t in tried if t.outcome is _HIT and t.row.interrupts]
-    drafted = draft.dose.regimen
-    lowered = running is not None and drafted is not None and drafted.mg_per_day < running
     return Known(
-        YES if hits or draft.ending or lowered else NO, unique(e for t in hits for e in t.answer.evidence)
+        YES if hits or draft.ending or _lowers(draft, running) else NO,
+        unique(e for t in hits for e in t.answer.evidence),
     )
 
 
@@ -315,7 +334,7 @@ def _try_row(table: Table, row: Row, facts: Facts) -> Tried:
         if concerns.doubts or len(answer.doubts) > 1:
             doubts = unique((*answer.doubts, *concerns.doubts))
             answer = Answer(True, answer.causes, answer.evidence, doubts, answer.decided_by)
-        return Tried(table, row, _HIT, answer)
+        return Tried(table, row, _HIT, answer, on_limit=row.on_limit is not None and _on_limit(row, facts))
     causes = unique((*concerns.causes, *answer.causes))
     decided = unique((*(concerns.decided_by if concerns.holds is None else ()), *answer.decided_by))
     if (
@@ -330,6 +349,18 @@ def _try_row(table: Table, row: Row, facts: Facts) -> Tried:
     if table.speaks_for == "indication":
         causes = tuple(c for c in causes if c.fact == "indication") or causes
     return Tried(table, row, _CANNOT_ASSESS, Answer(None, causes, answer.evidence, (), decided))
+
+
+def _on_limit(row: Row, facts: Facts) -> bool:
+    """Whether a value stands exactly on a limit that the row includes (A-06, A-07)."""
+    asked = ((facts[name], cell) for box in row.boxes for name, cell in box.items() if isinstance(cell, Span))
+    return any(
+        not isinstance(fact, Missing)
+        and isinstance(fact.value, Interval)
+        and fact.value.exact in cell.limits
+        and cell.test(fact.value) is True
+        for fact, cell in asked
+    )
 
 
 def _rows_that_bar(tables: Tables, drug: str, facts: Facts) -> list[Tried]:
@@ -381,6 +412,8 @@ def _finding(tried: Tried, draft: Draft, dates: Mapping[str, date]) -> Finding:
         f"{row.say} Outside the ages and weights that the row covers; no dose is suggested. "
         "Tertiary advice; from 18 years adult guidance."
         if outside
+        else f"{row.say} {row.on_limit}"
+        if tried.on_limit
         else row.say
     )
     return Finding(

@@ -401,6 +401,13 @@ def _on_both_sides(facts: OrderFacts, then: Fact) -> tuple[ReferenceDose, ...]:
     )
 
 
+def initial_row(facts: OrderFacts) -> tuple[ReferenceDose, ...]:
+    """The initial row of today, as text beside an escalated dose that the draft takes down (A-73)."""
+    row = select(facts.tables, facts.draft.drug, Supposed(facts, schedule=Known(INITIAL))).row
+    heading = "The initial row, one option where the dose is lowered"
+    return (ReferenceDose(row.id, heading, row.dose),) if row is not None and row.dose is not None else ()
+
+
 _INDICATIONS: Mapping[str, str] = {
     "jia": "In JIA",
     "jdm": "In JDM",

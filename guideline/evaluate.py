@@ -42,6 +42,7 @@ class Tried(msgspec.Struct, frozen=True):
     """A row with its answer, before rows of one statement are joined.
 
     ``bars`` is set where a row that could not be assessed speaks for others, one of which may bar the dose.
+    ``on_limit``: a value stands exactly on a limit of the row that another row names too.
     """
 
     table: Table
@@ -49,6 +50,7 @@ class Tried(msgspec.Struct, frozen=True):
     outcome: Outcome
     answer: Answer
     bars: bool = False
+    on_limit: bool = False
 
 
 Conditions = tuple[tuple[str, tuple[str, ...] | None, Callable[[Value], bool | None], bool], ...]
@@ -172,7 +174,8 @@ def ask_at_once(trial: Trial, facts: Facts, of_table: str | None) -> Tried | Non
         names = unique(
             name for box, holds in zip(trial.boxes, each, strict=True) if holds == HOLDS for name, *_ in box
         )
-    if said is None or of_table is None:
+    # A row with something to say of its limit has more to be looked at.
+    if said is None or of_table is None or trial.row.on_limit is not None:
         return None
     if len(names) == 1 and not trial.boxes:
         evidence = facts[names[0]].evidence

@@ -18,10 +18,10 @@ class FactKind:
     """One entry of the vocabulary.
 
     ``read_from`` names the lists of the record that it comes from; ``concepts`` the code lists behind it
-    (of a series' results, or those that make a yes/no fact "yes"); ``statuses`` says which entries of a list count
-    (current, ever, completed); ``uses`` the facts that a derived one is made from; ``named`` is the name that
-    evidence and missing carry in public. ``optional`` results nobody has to have: where there is none, no finding asks
-    for it, and a note says that it was not there to be looked at.
+    (of a series' results, or those that make a yes/no fact "yes"), ``perhaps`` those that leave it open; ``statuses``
+    says which entries of a list count (current, ever, ever-confirmed, completed); ``uses`` the facts that a derived
+    one is made from; ``named`` is the name that evidence and missing carry in public. ``optional`` results nobody has
+    to have: where there is none, no finding asks for it, and a note says that it was not there to be looked at.
     """
 
     name: str
@@ -31,6 +31,7 @@ class FactKind:
     options: tuple[str, ...]
     read_from: tuple[str, ...]
     concepts: tuple[str, ...]
+    perhaps: tuple[str, ...]
     statuses: str
     uses: tuple[str, ...]
     named: str
@@ -41,7 +42,19 @@ class FactKind:
 def vocabulary() -> Mapping[str, FactKind]:
     """Every fact by name; raises ``YamlFault`` for an entry that is not understood."""
     entries = read_yaml(VOCABULARY)
-    known = {"kind", "title", "unit", "options", "from", "concepts", "statuses", "uses", "named", "optional"}
+    known = {
+        "kind",
+        "title",
+        "unit",
+        "options",
+        "from",
+        "concepts",
+        "statuses",
+        "uses",
+        "named",
+        "optional",
+        "perhaps",
+    }
     found: dict[str, FactKind] = {}
     for name, entry in entries.items():
         if unknown := set(entry) - known:
@@ -58,6 +71,7 @@ def vocabulary() -> Mapping[str, FactKind]:
             options=tuple(entry.get("options", ())),
             read_from=tuple(part.strip() for part in entry["from"].split(",")),
             concepts=tuple(entry.get("concepts", [name] if entry["from"] == "series" else ())),
+            perhaps=tuple(entry.get("perhaps", ())),
             statuses=entry.get("statuses", "current"),
             uses=tuple(entry.get("uses", ())),
             named=entry.get("named", name),

@@ -95,6 +95,7 @@ class DoseAdvice:
     """The dose that may be suggested for one order, and how the draft compares with it.
 
     ``other_product``: the drafted product does not fit this dose, so that the dose alone does not put the order right.
+    ``lowered``: the draft takes an escalated dose down, so that the way back up is no recommendation.
     """
 
     row: str
@@ -107,6 +108,7 @@ class DoseAdvice:
     verdict: Verdict
     mg_per_kg_day: Decimal | None = None
     other_product: bool = False
+    lowered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

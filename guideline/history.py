@@ -403,6 +403,11 @@ def days_since_live(record: Record) -> Fact:
     return Known(Interval.exactly(Decimal((record.on - date.min).days)))
 
 
+_COMBINATION = (
+    "a combination product counts as treatment of active tuberculosis; not so where it treats latent TB"
+)
+
+
 def tb_regimen(record: Record, policy: Policy) -> Fact:
     """Whether the current medicines are an anti-TB regimen: at least three of its medicines, or a combination."""
     medicines = ("rifampicin", "isoniazid", "pyrazinamide", "ethambutol")
@@ -410,7 +415,9 @@ def tb_regimen(record: Record, policy: Policy) -> Fact:
     combined = [event for event in record.taken if "tb-combination-therapy" in event.concepts]
     if combined or len(taken) >= policy.number("tb_regimen_medicines"):
         sources = combined or list(taken.values())
-        return Known(YES, tuple(Evidence("medications", "anti-TB regimen", source=e.source) for e in sources))
+        note = _COMBINATION if combined else None
+        found = tuple(Evidence("medications", "anti-TB regimen", source=e.source, note=note) for e in sources)
+        return Known(YES, found)
     return Missing(record.orders_gap) if record.orders_gap else Known(NO)
 
 

@@ -68,7 +68,6 @@ IMPOSSIBLE: Final[tuple[tuple[Mapping[str, str], str], ...]] = (
 _OUTRANKED = "the more severe face of the statement speaks instead"
 _BY_ITSELF = "a critical row withholds the dose by itself (ruling 2)"
 _ALSO = "the other face of the statement withholds as well"
-_A_NOTE = "a mere note is not told where no order is drafted"
 _ON_TREATMENT = "on treatment another statement has the same condition and interrupts (ruling 9)"
 _CRITICAL = (
     "a critical row withholds by itself, and bars by itself while it is unknown (rulings 2 and 3); PREG-04 has the "
@@ -79,7 +78,6 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("TOFA-ALC", "TOFA-ALC-03", "lymphocytesPersist no made no | yes"): _OUTRANKED,
     ("TOFA-ANC", "TOFA-ANC-03", "condition neutrophilsPersist no dropped"): _OUTRANKED,
     ("TOFA-ANC", "TOFA-ANC-03", "neutrophilsPersist no made no | yes"): _OUTRANKED,
-    ("BARI-AT-LIMIT", "BARI-MT-01", "without view"): _A_NOTE,
     ("BARI-AT-LIMIT", "BARI-MT-01", "haemoglobin [8, 8] made [7.99, 8]"): _OUTRANKED,
     ("BARI-AT-LIMIT", "BARI-MT-03", "neutrophils [1, 1] made [0.99, 1]"): _OUTRANKED,
     ("BARI-AT-LIMIT", "BARI-MT-04", "lymphocytes [0.5, 0.5] made [0.49, 0.5]"): _OUTRANKED,
@@ -141,14 +139,25 @@ EXCUSED: Final[Mapping[tuple[str, str, str], str]] = {
     ("REN-BARI", "BARI-MT-06", "without reduces"): "withholds: dose says as much",
     ("REN-BARI", "REN-BARI-01", "without withholds"): _BY_ITSELF,
     ("INFECTION-START", "INF-01", "without withholds"): _BY_ITSELF,
+    ("INFECTION-START-RUXO", "INF-01", "without withholds"): _BY_ITSELF,
 }
 """Changes that alter nothing for any child, by table, row and change, with the reason."""
 
 FLIP, MOVE, SWAP, DROP, CHANGE = "flip", "move", "swap", "drop", "change"
-_OUTCOME = ("dose", "severity", "kind", "say", "withholds", "unknown_withholds", "reduces", "disagrees")
+_OUTCOME = (
+    "dose",
+    "severity",
+    "kind",
+    "say",
+    "withholds",
+    "unknown_withholds",
+    "reduces",
+    "disagrees",
+    "on_limit",
+)
 _ROW_FLAGS = (
-    "withholds", "unknown_withholds", "reduces", "disagrees", "interrupts", "makes_provisional", "reassures",
-    "unknown_bars", "other_product",
+    "withholds", "unknown_withholds", "reduces", "disagrees", "on_limit", "interrupts", "makes_provisional",
+    "reassures", "unknown_bars", "other_product",
 )  # fmt: skip
 _TABLE_FLAGS = ("view", "after", "cross_check", "speaks_for", "speaks_when_unknown")
 _STALE = {"provisional": "provisional-said-here", "provisional-said-here": "provisional"}

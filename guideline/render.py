@@ -217,6 +217,8 @@ def _dose(row: Row) -> Iterator[str]:
 def _besides(row: Row) -> Iterator[str]:
     if row.disagrees is not None:
         yield f"Where the weight band of the licence gives another dose, it says besides: {row.disagrees}"
+    if row.on_limit is not None:
+        yield f"Of a value exactly on its limit it says besides: {row.on_limit}"
 
 
 def _effects(row: Row) -> Iterator[str]:

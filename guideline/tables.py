@@ -45,6 +45,7 @@ class Row:
     indication. ``visit`` dates the row by the monitoring schedule, ``orders`` are the tests that it offers to order,
     ``interrupts`` rows interrupt, reduce or stop the drug. ``unknown_bars`` is false where another row already
     asks for the datum, so that its lack does not make the dose provisional, or names the one fact whose lack does.
+    ``on_limit`` is said besides where a value stands exactly on a limit of the row that another row names too.
     ``reassures`` rows say that all is
     well, so a doubtful value (a stale one, say) leaves them open. ``other_product`` rows fault the drafted product
     itself, so that its dose alone cannot put the order right.
@@ -65,6 +66,7 @@ class Row:
     dose: Regimen | None
     form: Form
     disagrees: str | None
+    on_limit: str | None
     rule: str
     visit: str | None
     orders: tuple[str, ...]
@@ -278,6 +280,7 @@ def _row(entry: Mapping[str, Any], place: str) -> Row:
         dose=_regimen(dose) if dose else None,
         form=Form(dose["form"]) if dose else Form.ANY,
         disagrees=" ".join(entry["disagrees"].split()) if "disagrees" in entry else None,
+        on_limit=" ".join(entry["on_limit"].split()) if "on_limit" in entry else None,
         rule=boxes_in_words(boxes_read),
         visit=entry.get("visit"),
         orders=tuple(entry.get("orders", ())),

@@ -241,7 +241,12 @@ def _found(load: Fact) -> Fact:
         lost = [c for c in load.causes if c.reason is not Reason.ABSENT]
         return Missing(tuple(lost)) if lost else Known(NO)
     assert isinstance(load.value, Interval)
-    return flag(load.value.low is not None and load.value.low > 0, load.evidence)
+    low = load.value.low
+    if low is not None and (low > 0 or load.value.low_open):
+        return Known(YES, load.evidence)
+    # A newer result that could not be read is no negative one; an old negative one stays what it was.
+    lost = [c for c in load.causes if c.reason is not Reason.STALE] if isinstance(load, Doubtful) else []
+    return Missing(tuple(lost), load.evidence) if lost else Known(NO)
 
 
 def _unless(fact: Fact, barring: tuple[Fact, ...]) -> Fact:

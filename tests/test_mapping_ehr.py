@@ -343,7 +343,8 @@ def entry(kind: str, words: str, **more: Any) -> Json:
 @pytest.mark.parametrize(
     ("key", "one", "named"),
     [
-        ("conditions", entry("Condition", "Pregnant"), True),
+        ("conditions", entry("Condition", "Wheezy child"), True),
+        ("conditions", entry("Condition", "Pregnant"), False),
         ("procedures", entry("Procedure", "Haemodialysis"), True),
         ("allergies", entry("AllergyIntolerance", "nuts"), True),
         ("immunizations", entry("Immunization", "chickenpox vaccine"), True),
