@@ -247,6 +247,7 @@ def _assessment(
         egfr=egfr_sum(facts["egfr"]) if draft.drug == "baricitinib" else None,
         notes=(*record.notes, *draft.notes, *_not_on_record(tables, draft.drug, facts, findings)),
         all_facts=facts.complete,
+        used_facts=facts.used,
         trace=lambda: _traces(tried, tables, draft.drug, facts),
     )
 

@@ -535,11 +535,20 @@ class OrderFacts(dict[str, Fact]):
         """Every fact that has a rule or was put in, in the order of the vocabulary."""
         return GivenFacts({name: self[name] for name in vocabulary() if name in self or name in self.rules})
 
+    def used(self) -> dict[str, Fact]:
+        """Every fact but results and derived ones that nobody asked for, in the order of the vocabulary."""
+        return {
+            name: self[name]
+            for name, kind in vocabulary().items()
+            if name in self or (name in self.rules and kind.read_from not in _WORKED_OUT)
+        }
+
     def egfr_at_running_start(self) -> Fact | None:
         """The eGFR when the running order began, where one runs and it can be calculated (A-15)."""
         return _egfr_at(self.course, self.record, self.policy)
 
 
+_WORKED_OUT = (("series",), ("derived",))
 _MORE_THAN_LISTED = ("seriousInfection", "antibiotic")
 """Facts of which what the lists say is only a part: their rules look at ``listed``."""
 

@@ -155,8 +155,8 @@ class OrderAssessment:
     """Everything that the guideline says of one drafted order.
 
     ``traces`` holds every row of every table that concerns the drug, ``facts`` what was read and derived of the
-    child by the names of the vocabulary: both for ``explain`` and the record, not for cards, and put together only
-    where somebody asks.
+    child by the names of the vocabulary: for ``explain``, not for cards, and put together only where somebody asks.
+    ``used_facts``, for the record, has no result or derived fact that neither a row nor a card asked for.
     """
 
     order: str
@@ -170,6 +170,7 @@ class OrderAssessment:
     egfr: EgfrSum | None
     notes: tuple[str, ...] = ()
     all_facts: Callable[[], Mapping[str, Fact]] = field(default=dict, repr=False, compare=False)
+    used_facts: Callable[[], Mapping[str, Fact]] = field(default=dict, repr=False, compare=False)
     trace: Callable[[], tuple[Trace, ...]] = field(default=tuple, repr=False, compare=False)
 
     @property

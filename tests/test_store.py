@@ -43,6 +43,7 @@ from cds_service.store.keys import KeyFault, Keys, read_keys
 from cds_service.store.spool import Spool
 from cds_service.store.store import Entry, NotRecorded, Store, read_head
 from cds_service.store.tables import AUDIT, CARD, FEEDBACK, HEAD, METADATA
+from guideline.facts import vocabulary
 from guideline.tables import load_tables
 
 ROOT = Path(__file__).parent.parent
@@ -143,6 +144,20 @@ def test_a_resource_with_an_odd_name_is_in_the_entry_by_its_hash_and_costs_nothi
     assert body["orders"] and [card["uuid"] for card in body["cards"]] == [card["uuid"] for card in sent]
     read = next(key["resources"] for key in body["read"] if key["key"] == "bloodCount")
     assert len(read["unknown"]) == 32 and " b" not in str(read)
+
+
+def test_an_entry_holds_the_facts_that_were_used_and_all_that_are_read_as_they_stand(store: Store) -> None:
+    asked = sample()
+    client_of(store).post(ORDER_SIGN, json=asked)
+    (body,) = bodies(store)
+    (order,) = body["orders"]
+    facts = recording.as_order(order, body["evidence"], {})["facts"]
+    kinds = vocabulary()
+    assert {
+        name for row in order["rows"].splitlines() for name in row.split("|")[3].split(",") if name
+    } <= facts.keys()
+    made = {name for name in facts if kinds[name].read_from in (("series",), ("derived",))}
+    assert 0 < len(made) < sum(kind.read_from in (("series",), ("derived",)) for kind in kinds.values())
 
 
 def test_without_a_store_nothing_is_recorded_and_the_service_is_ready(

@@ -241,7 +241,7 @@ def _assessed(a: OrderAssessment, running: bool, evidence: _Evidence, keys: Keys
     rows = "\n".join(["|".join((t.table, t.row, t.outcome, ",".join(t.decided_by))) for t in a.traces])
     facts: Json = {}
     plain: dict[str, list[str]] = defaultdict(list)
-    for name, fact in a.facts.items():
+    for name, fact in a.used_facts().items():  # after the rows, which ask for more
         word = None if fact.evidence else _plain_word(name, fact)
         if word is None:
             facts[name] = fact_json(fact, evidence.place)
