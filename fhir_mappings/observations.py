@@ -41,6 +41,7 @@ from fhir_mappings.unknown_codes import is_local
 from fhir_mappings.validate import is_readable
 from guideline.facts import vocabulary
 from guideline.record import Reading, Unusable
+from guideline.tables import load_tables
 from guideline.values import Interval, Reason
 from guideline.words import plain
 
@@ -277,8 +278,8 @@ def _where_said(result: Result) -> Iterator[str]:
     facts = _facts_of(result.concepts & _SPECIMEN_UNSAID)
     said = [fact for fact in facts if _has_specimen(result.resource, fact)]
     said += _facts_of(result.concepts - _SPECIMEN_UNSAID)
-    if not said and not _is_low(result.resource):
-        said = [fact for fact in facts if not _is_of_urine(fact)]
+    if not said:
+        said = [fact for fact in facts if not _is_of_urine(fact) and not _is_low(result.resource, fact)]
     yield from said
 
 
@@ -339,12 +340,20 @@ def _is_of_urine(name: str) -> bool:
     return "urine" in name.lower()
 
 
-def _is_low(resource: Resource) -> bool:
-    """Whether a load says that nothing was found, or less than some number: of which specimen then matters little."""
+def _is_low(resource: Resource, fact: str) -> bool:
+    """Whether a load says that nothing was found, or less than any limit of a row: its specimen matters little then."""
     quantity = resource.get("valueQuantity")
-    if isinstance(quantity, dict):
-        return quantity.get("comparator") in ("<", "<=")
-    return _below_detection(resource)
+    if not isinstance(quantity, dict):
+        return _below_detection(resource)
+    value = _number(quantity.get("value"))
+    if value is None:
+        return False
+    bound = _converted(_analyte(vocabulary()[fact].concepts), value, quantity)
+    least = min(load_tables().limits_of(fact))
+    if isinstance(bound, Reason):
+        return False
+    comparator = quantity.get("comparator")
+    return (comparator == "<" and bound <= least) or (comparator == "<=" and bound < least)
 
 
 def _is_of_unsaid_specimen(result: Result, analyte: str) -> bool:

@@ -157,10 +157,29 @@ def test_a_load_that_may_be_of_the_blood_is_not_passed_over_for_an_older_one() -
         load("43201-3", "4.5", specimen={"display": "Urine"}),
         load("43201-3", valueString="Not detected"),
         load("43201-3", valueQuantity=quantity("2.6", "{Log_copies}/mL") | {"comparator": "<"}),
+        load("43201-3", valueQuantity=quantity("3", "{Log_copies}/mL") | {"comparator": "<"}),
+        load("43201-3", valueQuantity=quantity("500", "{copies}/mL") | {"comparator": "<"}),
     ],
 )
 def test_a_load_of_urine_or_a_low_one_of_unsaid_specimen_alarms_nobody(harmless: Json) -> None:
     assert "BK-10" not in on_baricitinib(EARLIER, harmless)
+
+
+@pytest.mark.parametrize(
+    ("comparator", "value", "unit"),
+    [
+        ("<", "4.5", "{Log_copies}/mL"),
+        ("<=", "3", "{Log_copies}/mL"),
+        ("<", "10000", "{copies}/mL"),
+        ("<", "2", "[IU]/mL"),
+        (">", "2", "{Log_copies}/mL"),
+    ],
+)
+def test_a_bound_that_leaves_a_high_load_possible_is_not_passed_over(
+    comparator: str, value: str, unit: str
+) -> None:
+    bounded = load("43201-3", valueQuantity=quantity(value, unit) | {"comparator": comparator})
+    assert on_baricitinib(EARLIER, bounded)["BK-10"]["outcome"] == "cannot-assess"
 
 
 def test_a_load_whose_specimen_is_said_counts() -> None:
