@@ -82,6 +82,9 @@ INDEX_TAMPERINGS = {
     "the reason why": update(FEEDBACK).values(reason="not-applicable"),
     "when": update(FEEDBACK).values(outcome_at="2026-06-02T00:00:00.000Z"),
     "whose": update(FEEDBACK).values(client="another-hospital"),
+    "a card's findings, no longer JSON": update(CARD).values(findings="{"),
+    "accepted suggestions, no longer JSON": update(FEEDBACK).values(suggestions="["),
+    "an entry without its client": update(AUDIT).values(body='{"cards": [{}], "feedback": [{}]}'),
     "feedback removed": delete(FEEDBACK),
     "feedback put in": insert(FEEDBACK).from_select(
         FEEDBACK.c.keys(), select(*[literal("x") if c is FEEDBACK.c.id else c for c in FEEDBACK.c]).limit(1)

@@ -8,12 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from cds_service.json_reader import read_json
+from cds_service.json_reader import UnreadableBody, read_json
 from cds_service.store.chain import PRUNE, Link
 from cds_service.store.store import FeedbackRow
 from cds_service.store.tables import CARD, FEEDBACK
 
 Json = dict[str, Any]
+NOT_A_LIST = "cannot be read"
 
 
 @dataclass(slots=True)
@@ -50,7 +51,7 @@ class _Reports:
             row.outcome_at,
             row.reason,
             row.commented,
-            read_json(row.suggestions.encode()),  # type: ignore[arg-type]
+            _listed(row.suggestions),
         )
         timely = row.id in self.untimed or self.times.get(row.id) == row.outcome_at
         return told.id == row.id and row.id in self.entries and timely
@@ -63,13 +64,16 @@ def faults(entries: Iterable[Link], connection: Connection) -> Iterator[str]:
         body = body_of(link)
         if link.kind == PRUNE:
             reports.prune()
-        for report in body.get("feedback", ()):
-            reports.add(link, report)
-        for card in body.get("cards", ()):
-            row = connection.execute(select(CARD).where(CARD.c.uuid == card["uuid"])).first()
-            known += row is not None
-            if row is None or not _fits(row, link, body, card):
-                yield f"The card index does not fit entry {link.seq}: one of its cards is missing or changed."
+        try:
+            for report in body.get("feedback", ()):
+                reports.add(link, report)
+            for card in body.get("cards", ()):
+                row = connection.execute(select(CARD).where(CARD.c.uuid == card["uuid"])).first()
+                known += row is not None
+                if row is None or not _fits(row, link, body, card):
+                    yield f"The card index does not fit entry {link.seq}: one of its cards is missing or changed."
+        except (KeyError, TypeError, AttributeError):
+            yield f"Entry {link.seq} lacks what the card index and the feedback go by."
     strays = connection.execute(select(func.count()).select_from(CARD)).scalar_one() - known
     if strays:
         yield f"The card index has {strays} cards that are in no entry."
@@ -88,15 +92,24 @@ def _fits(row: Row[Any], link: Link, body: Json, card: Json) -> bool:
     lists = (findings, card["suggestions"])
     return (
         told == (row.seq, row.at, row.client, row.service, row.indicator)
-        and lists == (read_json(row.findings.encode()), read_json(row.suggestions.encode()))
+        and lists == (_listed(row.findings), _listed(row.suggestions))
         and card.get("mark", row.mark or "") == (row.mark or "")
     )
+
+
+def _listed(text: str) -> list[Any]:
+    """A list as a row holds it. What is none (somebody changed it) is one that no entry has."""
+    try:
+        found = read_json(text.encode())
+    except UnreadableBody:
+        return [NOT_A_LIST]
+    return found if isinstance(found, list) else [NOT_A_LIST]
 
 
 def body_of(link: Link) -> Json:
     """What an entry says; nothing where it cannot be read (somebody changed it; its hash tells)."""
     try:
         body = read_json(link.body.encode())
-    except Exception:
+    except UnreadableBody:
         return {}
     return body if isinstance(body, dict) else {}
