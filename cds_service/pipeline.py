@@ -69,8 +69,8 @@ def _view(call: HookCall, runtime: Runtime, occasion: Occasion, steps: Steps) ->
             with visible_failure(draft.reference, cards, occasion):
                 assessed = steps.keep(watch(case.record, draft, runtime.tables, runtime.policy))
                 assessed = replace(assessed, findings=_not_yet_told(assessed.findings, told))
-                told[draft.reference] = frozenset(finding.id for finding in assessed.findings)
                 cards += treatment_cards(assessed, new_request(call), occasion)
+                told[draft.reference] = frozenset(finding.id for finding in assessed.findings)
     return cards
 
 
