@@ -411,7 +411,7 @@ def _finding(tried: Tried, draft: Draft, dates: Mapping[str, date]) -> Finding:
     hit, outside = tried.outcome is _HIT, tried.outcome is _OUTSIDE
     say = (
         f"{row.say} Outside the ages and weights that the row covers; no dose is suggested. "
-        "Tertiary advice; from 18 years adult guidance."
+        "Tertiary advice; for an adult, adult guidance."
         if outside
         else f"{row.say} {row.on_limit}"
         if tried.on_limit

@@ -418,7 +418,7 @@ def test_a_summary_counts_lines_and_not_statements() -> None:
 def test_a_child_outside_a_row_is_sent_to_the_tertiary_team() -> None:
     small: Json = {"birth": "2024-02-14", "weight": "9.9", "height": "82", "creatinine": "20"}
     found = ask(draft("baricitinib", 2, 3), conditions=[SAVI], **small)
-    assert "Tertiary advice; from 18 years adult guidance." in texts(found)
+    assert "Tertiary advice; for an adult, adult guidance." in texts(found)
 
 
 def test_a_test_that_is_due_twice_is_offered_once() -> None:
